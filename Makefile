@@ -3,8 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-SHELL_SCRIPTS := .ci/run bench/peer/serviceswitch $(addprefix packaging/,account archives deb install place-rule rpm same-bytes sbom serviceswitch stage \
-	uninstall) \
+SHELL_SCRIPTS := .ci/run bench/peer/serviceswitch $(addprefix packaging/,account archives check-python deb deliver install place-rule rpm same-bytes sbom \
+	serviceswitch stage uninstall version) \
 	$(addprefix packaging/debian/,postinst postrm preinst prerm)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
@@ -23,6 +23,7 @@ help: ## list the targets
 venv: .venv/.runtime ## create .venv with the locked packages and the checkout itself
 
 .venv/.runtime: requirements/runtime.lock requirements/build.lock pyproject.toml
+	packaging/check-python "$(PYTHON)" >/dev/null
 	$(PYTHON) -m venv .venv
 	$(PIP) install --require-hashes -r requirements/runtime.lock -r requirements/build.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
@@ -142,6 +143,11 @@ rpm: ## build dist/hkswitch-*.rpm for this release of Fedora
 sbom: .venv/.dev ## write dist/hkswitch-*.cdx.json, the CycloneDX list of bundled packages
 	mkdir -p dist
 	CYCLONEDX="$(BIN)/cyclonedx-py" packaging/sbom dist
+
+# After the signature, which docs/releasing.md describes.
+.PHONY: release-page
+release-page: venv ## write dist/RELEASE.md: the files of a release, their checksums and the changes
+	$(BIN)/python -m release.page
 
 # Both take PREFIX and DESTDIR; install also takes PYTHON and STAGED. packaging/install describes them.
 .PHONY: install

@@ -177,14 +177,14 @@ def of_sudoedit(words: Sequence[str]) -> None:
 
 def of_apt(words: Sequence[str]) -> None:
     verb, pattern = words
-    made = f"./dist/hkswitch_{hkswitch.__version__}-1_amd64.deb"
+    made = f"./dist/hkswitch_{hkswitch.__version__}+1.gabc1234-1~deb12_amd64.deb"
     assert (verb, fnmatchcase(made, pattern)) == ("install", True)
     assert not fnmatchcase(f"./dist/hkswitch-{hkswitch.__version__}.tar.gz", pattern)
 
 
 def of_dnf(words: Sequence[str]) -> None:
     verb, pattern = words
-    made = f"./dist/hkswitch-{hkswitch.__version__}-1.fc43.x86_64.rpm"
+    made = f"./dist/hkswitch-{hkswitch.__version__}+1.gabc1234-1.fc43.x86_64.rpm"
     assert (verb, fnmatchcase(made, pattern)) == ("install", True)
 
 
@@ -203,6 +203,11 @@ def of_mkdir(words: Sequence[str]) -> None:
 
 def of_ln(words: Sequence[str]) -> None:
     assert words == ["-s", privileges.SOCKET_DROP_IN, DROP_INS]
+
+
+def of_git(words: Sequence[str]) -> None:
+    if words != ["pull"]:
+        of_release_page(words)
 
 
 def of_release_page(words: Sequence[str]) -> None:
@@ -234,7 +239,7 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "cp": of_moving_page,
     "dnf": of_dnf,
     "firewall-cmd": of_firewall,
-    "git": of_release_page,
+    "git": of_git,
     "grep": of_moving_page,
     "hkswitch": of_hkswitch,
     "install": of_install,
@@ -308,6 +313,7 @@ def test_a_command_exists(command: str) -> None:
         "avahi-browse --resolve --terminate _http._tcp",
         ".ci/run fast",
         "git push --force",
+        "git pull --force",
         "sha256sum --check SHA512SUMS",
         "ssh-keygen -Y check -f signers",
         "curl https://example.org",

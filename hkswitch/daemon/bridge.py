@@ -17,7 +17,7 @@ from pyhap.characteristic import Characteristic
 from zeroconf import Error as ZeroconfError
 
 from hkswitch import __version__
-from hkswitch.daemon.identities import MANUFACTURER, as_served, identity_of, stays_switch
+from hkswitch.daemon.identities import MANUFACTURER, as_served, firmware_revision, identity_of, stays_switch
 from hkswitch.hap import state_file
 from hkswitch.hap.announcement import MODEL, PROTOCOL_VERSION
 from hkswitch.hap.database import Retyped
@@ -103,7 +103,7 @@ class Bridge:
         self._taken_over = self._driver.taken_over
         self._bridge = BridgeAccessory(self._driver, name, iid_manager=iids)
         device_id = self._driver.state.mac if stored is None else stored.device_id
-        self._bridge.set_info_service(__version__, MANUFACTURER, MODEL, device_id)
+        self._bridge.set_info_service(firmware_revision(__version__), MANUFACTURER, MODEL, device_id)
         if self._taken_over is not None:
             _set_texts(self._bridge, self._taken_over.bridge)
         protocol = self._bridge.get_service("HAPProtocolInformation")
@@ -302,7 +302,9 @@ class TileAccessory(Retyped):
         service_name, self.category = SERVICES[AccessoryType.SWITCH if restart else group.type]
         known = identity_of(group, tile, taken_over)
         super().__init__(driver, known.name, aid=known.aid, iid_manager=driver.database.iids_of(known.aid))
-        self.set_info_service(__version__, known.manufacturer, known.model, known.serial_number)
+        self.set_info_service(
+            firmware_revision(__version__), known.manufacturer, known.model, known.serial_number
+        )
         service = self.add_preload_service(service_name, ["Name"] if known.is_taken_over else None)
         if known.is_taken_over:
             service.configure_char("Name", value=known.name)
@@ -339,7 +341,9 @@ class TileAccessory(Retyped):
 def _set_texts(accessory: BridgeAccessory, texts: Texts) -> None:
     information = accessory.get_service("AccessoryInformation")
     information.configure_char("Name", value=texts.name)
-    accessory.set_info_service(__version__, texts.manufacturer, texts.model, texts.serial_number)
+    accessory.set_info_service(
+        firmware_revision(__version__), texts.manufacturer, texts.model, texts.serial_number
+    )
 
 
 def tiles_of(group: Group) -> tuple[Tile, ...]:

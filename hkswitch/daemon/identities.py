@@ -3,6 +3,7 @@
 Pure: no I/O. Knows the state's record of what was taken over, but neither accessories nor their iids.
 """
 
+import re
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -25,6 +26,11 @@ class TileIdentity(NamedTuple):
     serial_number: str
     is_taken_over: bool = False
     """Whether its Switch has a Name of its own, as in Homebridge."""
+
+
+def firmware_revision(version: str) -> str:
+    """Return a version as HomeKit allows it, `x.y.z`: no candidate's mark, and no number of commits."""
+    return re.sub(r"[^0-9.].*", "", version)
 
 
 def identity_of(group: Group, tile: Tile, taken_over: TakenOver | None) -> TileIdentity:

@@ -1,7 +1,9 @@
 """Checks that the daemon is running, and that its helper responds."""
 
+import re
+import sys
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Final
 
 from hkswitch import __version__
@@ -29,8 +31,8 @@ _REINSTALL: Final = "reinstall hkswitch"
 
 
 async def service(context: Context) -> tuple[Finding]:
-    """Check that systemd runs the daemon, and that the running version is the installed one."""
-    return (running(context.unit, context.bridge),)
+    """Check that systemd runs the daemon, in the installed version, and with the Python of this release."""
+    return (of_this_release(running(context.unit, context.bridge), *_pythons()),)
 
 
 async def helper(context: Context) -> tuple[Finding]:
@@ -81,6 +83,24 @@ def running(unit: Mapping[str, str] | Failure, bridge: BridgeReport | Failure) -
         case state:
             what = f"systemd cannot load {DAEMON_UNIT} ({state})"
             return fail(Check.SERVICE, what, f"`systemctl status {DAEMON_UNIT}` gives the reason")
+
+
+def of_this_release(found: Finding, own: str, system: str) -> Finding:
+    """Judge the Python that runs hkswitch; `found` stays unless it is one of an older release of the system.
+
+    A package keeps its Python when the distribution is upgraded. `own`, `system`: paths.
+    """
+    minors = [re.fullmatch(r"/usr/bin/python3\.(\d+)", path) for path in (own, system)]
+    used, usual = (int(minor[1]) if minor else 0 for minor in minors)
+    if found.verdict is not Verdict.OK or not 0 < used < usual:
+        return found
+    what = f"{found.what}, with Python 3.{used}, but this system has 3.{usual}"
+    return warn(Check.SERVICE, what, "if you upgraded the distribution, build and install hkswitch again")
+
+
+def _pythons() -> tuple[str, str]:
+    """Return the paths of the Python that runs this and of the system's."""
+    return str(Path(sys.executable).resolve()), str(Path("/usr/bin/python3").resolve())
 
 
 def reported(why_gone: str) -> Finding:

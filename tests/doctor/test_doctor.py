@@ -608,6 +608,29 @@ def test_another_program_of_its_name_in_front_of_the_helper_is_named(
 
 
 @pytest.mark.parametrize(
+    ("found", "own", "system", "verdict"),
+    [
+        (OK, "/usr/bin/python3.11", "/usr/bin/python3.13", WARN),
+        (OK, "/usr/bin/python3.9", "/usr/bin/python3.11", WARN),
+        (FAIL, "/usr/bin/python3.11", "/usr/bin/python3.13", FAIL),
+        (OK, "/usr/bin/python3.11", "/usr/bin/python3.11", OK),
+        (OK, "/usr/bin/python3.14", "/usr/bin/python3.13", OK),  # a newer one, which the user chose
+        (OK, "/usr/local/bin/python3.11", "/usr/bin/python3.13", OK),
+        (OK, "/usr/bin/python3.11", "/usr/bin/python3", OK),  # there is none
+    ],
+)
+def test_the_python_of_a_former_release_is_named(
+    found: Verdict, own: str, system: str, verdict: Verdict
+) -> None:
+    judged_finding = service.of_this_release(
+        Finding(Check.SERVICE, found, "it is running", "do it"), own, system
+    )
+    words = "it is running, with Python 3." if verdict is WARN else "it is running"
+    judged(judged_finding, verdict, words)
+    assert (judged_finding.advice == "do it") == (verdict is not WARN)
+
+
+@pytest.mark.parametrize(
     ("process", "status", "verdict", "words"),
     [
         (7, "NoNewPrivs:\t1\n", OK, "NoNewPrivileges is set for the daemon"),

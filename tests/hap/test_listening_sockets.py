@@ -96,7 +96,7 @@ async def test_a_move_without_a_descriptor_can_be_tried_again(house: House) -> N
 
 
 # asyncio drops such a socket, and Python closes it then.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:Exception ignored .* <socket:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("leaves", "is_taken"), [(True, False), (False, True)], ids=["leaves", "stays"])
 async def test_who_was_accepted_in_the_moment_in_which_it_leaves_is_not_let_in(
     house: House, monkeypatch: pytest.MonkeyPatch, *, leaves: bool, is_taken: bool

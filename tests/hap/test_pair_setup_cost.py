@@ -1,7 +1,7 @@
 """The cost of pair-setup: one computation per answer, with turns for others in between."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
@@ -44,8 +44,8 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def turns(worked: list[str]) -> Iterator[None]:
-    loop, going = asyncio.get_event_loop_policy().get_event_loop(), [True]
+async def turns(worked: list[str]) -> AsyncIterator[None]:
+    loop, going = asyncio.get_running_loop(), [True]
 
     def turn() -> None:
         if going[0]:

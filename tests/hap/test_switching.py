@@ -7,6 +7,7 @@ import pytest
 
 from hkswitch import __version__
 from hkswitch.backend.simulated import ACTIVATING, ACTIVE, FAILED, INACTIVE, MISSING
+from hkswitch.daemon.identities import firmware_revision
 from hkswitch.model.group import aid_of
 from tests.hap.conftest import GROUPS, Served
 from tests.support.controller import Controller
@@ -22,9 +23,10 @@ async def together(*requests: Awaitable[object]) -> list[object]:
 
 async def test_lists_every_group_with_its_name_aid_and_serial_number(controller: Controller) -> None:
     await controller.look()
-    groups = {group.name: (aid_of(group.id), group.id, __version__) for group in GROUPS}
+    revision = firmware_revision(__version__)
+    groups = {group.name: (aid_of(group.id), group.id, revision) for group in GROUPS}
     restarts = {
-        f"Restart {group.name}": (aid_of(f"{group.id}:restart"), f"{group.id}:restart", __version__)
+        f"Restart {group.name}": (aid_of(f"{group.id}:restart"), f"{group.id}:restart", revision)
         for group in GROUPS
         if group.restart
     }

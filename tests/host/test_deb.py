@@ -21,10 +21,14 @@ from tests.host.installation import (
     installed_files,
     leftovers,
 )
-from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host
-from tests.host.rootfs import RELEASES
+from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host, staged
+from tests.host.rootfs import CHECKOUT, RELEASES
+from tests.support.controller import Controller
 
 NEWER: Final = "99.0"
+
+NUMBERS: Final = {"bookworm": 12, "trixie": 13}
+"""The numbers of the releases."""
 
 # Paths that must not appear in a package: the checkouts, and the folder for temporary files.
 PLACES: Final = ("/src/", "/var/tmp/built-here/")
@@ -128,16 +132,23 @@ def shown(host: Host) -> object:
     return json.loads(host.run("hkswitch", "pair", "--json").stdout)
 
 
+def version_on(host: Host) -> str:
+    """Return the version of the package of this checkout: the host has no git to count commits."""
+    native = hkswitch.__version__.replace("rc", "~rc")
+    return f"{native}-1~deb{NUMBERS[host.release]}"
+
+
 def control(host: Host, deb: str, field: str) -> str:
     return host.run("dpkg-deb", "--field", deb, field).stdout.strip()
 
 
 def test_a_package_is_for_its_release_and_architecture(host: Host, deb: str) -> None:
     architecture = host.run("dpkg", "--print-architecture").stdout.strip()
-    assert deb == f"/var/tmp/debs/hkswitch_{hkswitch.__version__}-1_{architecture}.deb"
-    _, minor = RELEASES[host.release].python.split(".")
+    name = version_on(host).replace("~", ".")
+    assert deb == f"/var/tmp/debs/hkswitch_{name}_{architecture}.deb"
+    assert control(host, deb, "Version") == version_on(host)
     needs = control(host, deb, "Depends")
-    assert f"python3 (>= 3.{minor}), python3 (<< 3.{int(minor) + 1})" in needs
+    assert f"python3, python{RELEASES[host.release].python}, " in needs
     assert ("systemd (>= 257)" in needs) == (host.release != "bookworm")
 
 
@@ -206,21 +217,41 @@ def test_it_is_installed_and_nothing_is_started(host: Host, deb: str) -> None:
         apt(host, "purge", "hkswitch")
 
 
-def test_an_upgrade_keeps_pairings_and_configuration_and_restarts(running: Host, newer: str) -> None:
-    before, process = shown(running), running.show(SERVICE, "MainPID")
-    apt(running, "install", newer)
-    assert state(running) == f"install ok installed {NEWER}-1"
-    assert running.run("systemctl", "is-active", SERVICE).stdout == "active\n"
-    assert running.show(SERVICE, "MainPID") != process
-    assert NEWER in running.run("hkswitch", "--version").stdout
-    assert shown(running) == before
-    assert running.read("/etc/hkswitch/config.yaml") == OWNERS_CONFIG
-    assert installed_files(running) == expected_files(running)
+async def test_an_upgrade_a_downgrade_and_a_reinstallation_keep_pairings_and_say_so(
+    running: Host, deb: str, newer: str
+) -> None:
+    before = shown(running)
+    assert isinstance(before, dict)
+    with running.network():
+        phone = await Controller.pair(ADDRESS, 51826, before["setup_code"])
+        older, later = version_on(running), f"{NEWER}-1"
+        for argv, did, version in (
+            ((newer,), f"Upgraded hkswitch from {older} to {later}", later),
+            (("--allow-downgrades", deb), f"Downgraded hkswitch from {later} to {older}", older),
+            (("--reinstall", deb), f"Reinstalled hkswitch {older}", older),
+        ):
+            process = running.show(SERVICE, "MainPID")
+            if "--allow-downgrades" in argv:
+                assert "Packages were downgraded" in apt(running, "install", deb, code=100)  # apt asks
+            said = apt(running, "install", *argv)
+            kept = "the configuration and the pairings are unchanged"
+            assert f"hkswitch: {did} and restarted it; {kept}.\n" in said
+            assert state(running) == f"install ok installed {version}"
+            assert running.run("systemctl", "is-active", SERVICE).stdout == "active\n"
+            assert running.show(SERVICE, "MainPID") != process
+            assert version.partition("-")[0] in running.run("hkswitch", "--version").stdout
+            assert shown(running) == {**before, "paired": True}
+            assert running.read("/etc/hkswitch/config.yaml") == OWNERS_CONFIG
+            assert installed_files(running) == expected_files(running)
+            again = phone.again()  # with the keys of the pairing
+            assert len(await again.accessories()) == 2
+            await again.close()
+        await phone.close()
 
 
 def test_an_upgrade_starts_nothing_that_did_not_run(running: Host, newer: str) -> None:
     running.run("systemctl", "stop", SERVICE)
-    apt(running, "install", newer)
+    assert f" to {NEWER}-1; the configuration and" in apt(running, "install", newer)
     assert running.run("systemctl", "is-active", SERVICE, check=False).stdout == "inactive\n"
 
 
@@ -273,7 +304,7 @@ def test_a_rule_that_visudo_refuses_stops_an_upgrade_before_it_began(running: Ho
     with broken_program(running, "visudo"):
         refused = apt(running, "install", newer, code=100)
     assert re.search(r"^hkswitch: cannot install the sudo rule: \S+/visudo rejects it", refused, re.MULTILINE)
-    assert state(running) == f"install ok installed {hkswitch.__version__}-1"
+    assert state(running) == f"install ok installed {version_on(running)}"
     assert installed_files(running) == expected_files(running)
     assert running.show(SERVICE, "MainPID") == process
 
@@ -284,7 +315,7 @@ def test_a_full_disk_keeps_the_previous_version(running: Host, newer: str) -> No
     with full_disk(running, "/usr/share/doc/hkswitch"):
         refused = apt(running, "install", newer, code=100)
     assert "No space left on device" in refused
-    assert state(running) == f"install ok installed {hkswitch.__version__}-1"
+    assert state(running) == f"install ok installed {version_on(running)}"
     assert installed_files(running) == expected_files(running)
     running.run("systemctl", "restart", SERVICE)
     assert shown(running) == before
@@ -331,3 +362,93 @@ def test_a_build_reports_what_it_needs(host: Host, argv: tuple[str, ...], senten
     refused = host.run("/src/packaging/deb", *argv, check=False)
     assert refused.returncode == 1
     assert sentence in refused.stderr
+
+
+# A release upgrade of Debian
+
+NEXT_RELEASE: Final = """
+mkdir -p /root/next/python3 /root/next/python3.99
+cd /root/next
+cat >python3.99/control <<'CONTROL'
+Package: python3.99
+Version: 3.99.0-1
+Architecture: all
+Maintainer: Tests <tests@hkswitch.invalid>
+Description: the Python of the next release
+CONTROL
+sed 's/^Package: .*/Package: python3\\nDepends: python3.99/' python3.99/control >python3/control
+for name in python3 python3.99; do
+    mkdir $name/DEBIAN
+    mv $name/control $name/DEBIAN
+    dpkg-deb --build $name $name.deb >&2
+    dpkg-deb --field $name.deb
+    printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \
+        $name.deb "$(stat --format=%s $name.deb)" "$(sha256sum $name.deb | cut -d' ' -f1)"
+done >Packages
+mv /etc/apt/sources.list /root/next/former
+echo 'deb [trusted=yes] file:/root/next ./' >/etc/apt/sources.list
+"""
+"""Makes apt's sources those of a release with another Python, which no longer has the former one."""
+
+
+@pytest.mark.any_release
+def test_a_release_upgrade_keeps_the_package_with_the_python_that_it_needs(installed: Host) -> None:
+    installed.run("sh", "-ec", NEXT_RELEASE)
+    try:
+        apt(installed, "update")
+        done = apt(installed, "--simulate", "-q=1", "full-upgrade")
+    finally:
+        installed.run("sh", "-ec", "mv /root/next/former /etc/apt/sources.list; rm -r /root/next")
+    assert re.search(r"^Inst python3 .*\(3\.99\.0-1 ", done, re.MULTILINE), done
+    assert not re.search(r"^Remv (hkswitch|python3\.\d+) ", done, re.MULTILINE), done
+
+
+# Without sudo
+
+NO_SUDO: Final = "hkswitch: sudo is not installed, so set `helper: socket`"
+
+
+@pytest.fixture
+def without_sudo(host: Host, boot: Boot, deb: str) -> Iterator[Host]:
+    """Another host, which has no sudo. `deb` is the package there too."""
+    with boot(host.release) as bare:
+        bare.run("install", "-d", "/var/tmp/debs")
+        package = Path(f"/proc/{host.leader}/root{deb}").read_bytes()
+        Path(f"/proc/{bare.leader}/root{deb}").write_bytes(package)
+        implementations = ("sudo",) if host.release == "bookworm" else ("sudo", "sudo-rs")
+        bare.run("env", "SUDO_FORCE_REMOVE=yes", "dpkg", "--purge", *implementations)
+        yield bare
+
+
+def commands_without_sudo() -> list[str]:
+    """Return the commands by which the documents change to the socket, but for the editor."""
+    text = (CHECKOUT / "docs" / "sandbox.md").read_text().partition("\n## Without sudo\n")[2]
+    return re.findall(r"^\$ sudo (.*)$", text, re.MULTILINE)
+
+
+def test_it_is_installed_and_runs_without_sudo(without_sudo: Host, deb: str) -> None:
+    bare = without_sudo
+    assert NO_SUDO in apt(bare, "install", deb)
+    bare.write("/etc/hkswitch/config.yaml", f"helper: socket\n{OWNERS_CONFIG}")
+    bare.unit("httpd.service", "[Service]\nExecStart=/bin/sleep infinity\n")
+    for command in commands_without_sudo():
+        bare.run("sh", "-ec", command)
+    bare.run("hkswitch", "start", "web")
+    assert bare.show("httpd.service", "ActiveState") == "active"
+    said = apt(bare, "install", "--reinstall", deb)
+    assert "sudo" not in said
+    assert bare.run("test", "-e", "/etc/sudoers.d/hkswitch", check=False).returncode == 1
+    # When sudo comes later, the next upgrade installs the rule, because no administrator removed it.
+    for program in ("/usr/bin/sudo", "/usr/sbin/visudo"):
+        bare.write(program, "#!/bin/sh\n", 0o755)
+    assert "The sudo rule was removed" not in apt(bare, "install", "--reinstall", deb)
+    assert bare.run("test", "-e", "/etc/sudoers.d/hkswitch", check=False).returncode == 0
+    bare.run("rm", "/usr/bin/sudo", "/usr/sbin/visudo")
+    apt(bare, "purge", "hkswitch")
+    assert leftovers(bare) == ""
+    staged_install = ("env", f"STAGED={staged(bare)}", "/src/packaging/install")
+    done = bare.run(*staged_install, timeout_seconds=60)
+    assert NO_SUDO in done.stderr
+    assert "sudo " not in done.stdout
+    bare.run("/src/packaging/uninstall", "--purge")
+    assert leftovers(bare) == ""

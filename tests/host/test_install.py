@@ -300,7 +300,7 @@ def test_failed_install_leaves_the_installation(spare: Host) -> None:
         ),
         (("PYTHON=python3.0",), None, r"cannot find python3\.0; .*PYTHON="),
         (("PYTHON=/opt/foreign/python3",), None, r"/opt/foreign must be owned by root"),
-        (("PATH=/nowhere",), None, r"cannot find sudo"),
+        (("PATH=/nowhere",), None, r"cannot find systemd-sysusers"),
         (("PREFIX=/opt/hkswitch",), None, r"PREFIX must be /usr or /usr/local, not /opt/hkswitch"),
         (
             ("PREFIX=/usr/local",),
@@ -315,7 +315,7 @@ def test_failed_install_leaves_the_installation(spare: Host) -> None:
         ),
     ],
     ids=[
-        *("not root", "old python", "no python", "python of somebody else", "no sudo"),
+        *("not root", "old python", "no python", "python of somebody else", "no systemd"),
         *("no such prefix", "two prefixes", "a relative folder", "a folder in use"),
     ],
 )

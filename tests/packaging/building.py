@@ -11,12 +11,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-import hkswitch
 from tests.host.rootfs import CHECKOUT, Release, wheels_folder
 from tests.packaging.odd_locale import ODD, make_odd_locale
 
 BIN: Final = Path(sys.executable).parent
-NAME: Final = f"hkswitch-{hkswitch.__version__}"
 COMMITTED: Final = 1_790_000_000
 """The time of the last commit in both checkouts."""
 
@@ -82,6 +80,12 @@ class Circumstances:
         return found
 
 
+def version_of(checkout: Path, form: str = "pep440") -> str:
+    """Return the version of a checkout; tests/packaging/test_version.py tests this program."""
+    asked = (str(checkout / "packaging" / "version"), form)
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def python_version() -> str:
     """Return the version of the system's Python, for which packages are built."""
     asked = ("/usr/bin/python3", "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
@@ -105,12 +109,17 @@ def git(folder: Path, *argv: str | Path, umask: int = 0o022) -> None:
 
 
 def usual(folder: Path) -> Circumstances:
-    """Copy and commit this checkout, to a short path."""
+    """Copy and commit this checkout, to a short path, with one commit since the version was set."""
     checkout = folder / "a"
     shutil.copytree(CHECKOUT, checkout, ignore=shutil.ignore_patterns(*NOT_OURS))
     git(checkout, "init", "--quiet")
     git(checkout, "add", "--all")
-    git(checkout, "-c", "commit.gpgSign=false", "commit", "--quiet", "--message=All")
+    for message in ("All", "One more"):
+        git(
+            checkout,
+            *("-c", "commit.gpgSign=false"),
+            *("commit", "--quiet", "--allow-empty", f"--message={message}"),
+        )
     return Circumstances(checkout, 0o022, {"LC_ALL": "C", "TZ": "UTC0", "TMPDIR": str(folder)})
 
 
@@ -148,6 +157,9 @@ class Builds:
 
     def __init__(self, folder: Path) -> None:
         self.usual = usual(folder)
+        self.version = version_of(self.usual.checkout)
+        """One of a checkout, with a plus sign."""
+        self.native_version = version_of(self.usual.checkout, "native")
         self.unusual = unusual(folder, self.usual.checkout)
         self._made: dict[tuple[int, Kind], dict[str, Path]] = {}
 

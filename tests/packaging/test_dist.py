@@ -15,8 +15,7 @@ from typing import Final
 
 import pytest
 
-import hkswitch
-from tests.packaging.building import BIN, NAME, NOT_OURS
+from tests.packaging.building import BIN, NOT_OURS, git, version_of
 
 ROOT: Final = Path(__file__).parents[2]
 LEFT_OVERS: Final = (
@@ -32,8 +31,9 @@ LEFT_OVERS: Final = (
 
 @dataclass(frozen=True)
 class Built:
-    """A build: its folder, the files there, and both archives."""
+    """A build: its version, its folder, the files there, and both archives."""
 
+    version: str
     folder: Path
     files: frozenset[str]
     sdist: Path
@@ -41,7 +41,7 @@ class Built:
 
     def unpacked(self, into: Path) -> Path:
         run("tar", "--extract", "--file", self.sdist, "--directory", into)
-        return into / NAME
+        return into / f"hkswitch-{self.version}"
 
 
 def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
@@ -64,19 +64,24 @@ def make_dist(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """A build from a copy of the checkout with left-over files."""
-    folder = tmp_path_factory.mktemp("checkout") / "copy"
+    """A build from a copy of the checkout with left-over files, with one commit since the version was set."""
+    folder = tmp_path_factory.mktemp("checkout") / "a copy"
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_OURS))
     files = frozenset(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     for name in LEFT_OVERS:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("not ours")
     (folder / ".hypothesis" / ".gitignore").write_text("*\n")
-    run("git", "init", "--quiet", cwd=folder)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "hkswitch/__init__.py")
+    git(folder, "commit", "--quiet", "--message=Version")
+    git(folder, "commit", "--quiet", "--allow-empty", "--message=Change")
     make_dist(folder)
-    return Built(
-        folder, files, folder / "dist" / f"{NAME}.tar.gz", folder / "dist" / f"{NAME}-py3-none-any.whl"
-    )
+    version = version_of(folder)
+    assert "+1.g" in version
+    sdist, wheel = (folder / "dist" / f"hkswitch-{version}{end}" for end in (".tar.gz", "-py3-none-any.whl"))
+    assert sorted((folder / "dist").iterdir()) == sorted((sdist, wheel))  # older ones are gone
+    return Built(version, folder, files, sdist, wheel)
 
 
 def test_the_sdist_has_every_file_of_the_checkout_and_nothing_else(built: Built, tmp_path: Path) -> None:
@@ -87,6 +92,9 @@ def test_the_sdist_has_every_file_of_the_checkout_and_nothing_else(built: Built,
 
 def test_the_files_of_the_sdist_are_the_same_and_programs_can_be_run(built: Built, tmp_path: Path) -> None:
     unpacked = built.unpacked(tmp_path)
+    module = unpacked / "hkswitch" / "__init__.py"
+    assert f'__version__ = "{built.version}"\n' in module.read_text()
+    module.write_text(module.read_text().replace(built.version, built.version.partition("+")[0]))
     for name in built.files:
         ours, theirs = built.folder / name, unpacked / name
         assert (name, theirs.read_bytes()) == (name, ours.read_bytes())
@@ -95,13 +103,13 @@ def test_the_files_of_the_sdist_are_the_same_and_programs_can_be_run(built: Buil
 
 def test_the_wheel_has_the_program_and_nothing_else(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
-        names = {name for name in archive.namelist() if not name.startswith(f"{NAME}.dist-info/")}
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == {name for name in built.files if name.startswith("hkswitch/")}
 
 
 def test_the_version_is_the_one_of_the_program(built: Built, tmp_path: Path) -> None:
     about = message_from_bytes((built.unpacked(tmp_path) / "PKG-INFO").read_bytes())
-    assert about["Version"] == hkswitch.__version__
+    assert about["Version"] == built.version
     assert "version" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -151,8 +159,8 @@ def test_pip_installs_it_and_it_runs(
     options = ("--no-index", "--no-cache-dir", "--no-build-isolation")
     run(sys.executable, *pip, "install", *options, archive(built))
     programs = environment / "bin"
-    assert run(programs / "hkswitch", "--version") == f"hkswitch {hkswitch.__version__}\n"
-    assert run(programs / "serviceswitch", "--version") == f"serviceswitch {hkswitch.__version__}\n"
+    assert run(programs / "hkswitch", "--version") == f"hkswitch {built.version}\n"
+    assert run(programs / "serviceswitch", "--version") == f"serviceswitch {built.version}\n"
     check = (programs / "hkswitch", "check", "--config", ROOT / "config.example.yaml")
     assert run(*check, cwd=environment) == "configuration OK\n"
     where = "import hkswitch, sys; print(hkswitch.__file__.startswith(sys.prefix))"

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -14,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from tests.packaging.building import COMMITTED, MADE, NAME, Builds, Circumstances, Kind, git
+from tests.packaging.building import COMMITTED, MADE, Builds, Circumstances, Kind, git
 from tests.packaging.contents import differences, times
 
 ROOT: Final = Path(__file__).parents[2]
@@ -60,6 +61,14 @@ def test_the_size_that_a_deb_states_is_that_of_its_files(pairs: dict[str, Pair])
     assert stated == size
 
 
+def test_a_deb_has_the_version_of_its_commit_and_its_release(builds: Builds, pairs: dict[str, Pair]) -> None:
+    deb = pairs["*.deb"][0]
+    version = output("dpkg-deb", "--field", deb, "Version").decode().strip()
+    assert re.fullmatch(re.escape(f"{builds.native_version}-1~") + r"[a-z]+[0-9.]*", version)
+    assert "+1.g" in version
+    assert deb.name.startswith(f"hkswitch_{version.replace('~', '.')}_")
+
+
 def output(*command: str | Path) -> bytes:
     return subprocess.run(command, check=True, capture_output=True).stdout
 
@@ -73,7 +82,8 @@ def test_an_unpacked_sdist_makes_the_same_bytes(
     """With --long, all kinds of files."""
     sdist = pairs["*.tar.gz"][0]
     output("tar", "--extract", "--touch", "--file", sdist, "--directory", tmp_path)  # with new times
-    unpacked = Circumstances(tmp_path / NAME, 0o022, builds.usual.environment)
+    unpacked = Circumstances(tmp_path / "a folder", 0o022, builds.usual.environment)
+    (tmp_path / f"hkswitch-{builds.version}").rename(unpacked.checkout)
     for kind in Kind if long else (Kind.DIST,):
         for pattern, made in unpacked.make(kind).items():
             assert differences(pattern, pairs[pattern][0], made) == [], pattern

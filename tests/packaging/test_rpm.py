@@ -9,7 +9,6 @@ from typing import Final
 
 import pytest
 
-import hkswitch
 from tests.host.rootfs import CHECKOUT
 from tests.packaging.building import Builds, Kind, python_version
 
@@ -75,8 +74,8 @@ def files(rpm: Path) -> dict[str, list[str]]:
     return {path: rest for path, *rest in rows}
 
 
-def test_it_is_of_this_version_and_for_one_python(rpm: Path) -> None:
-    assert query(rpm, "%{NAME}-%{VERSION}-%{RELEASE}").startswith(f"hkswitch-{hkswitch.__version__}-1")
+def test_it_is_of_this_version_and_for_one_python(builds: Builds, rpm: Path) -> None:
+    assert query(rpm, "%{NAME}-%{VERSION}-%{RELEASE}").startswith(f"hkswitch-{builds.native_version}-1")
     requirements = query(rpm, "[%{REQUIRENAME} %{REQUIREFLAGS:depflags} %{REQUIREVERSION}\n]").splitlines()
     assert f"python(abi) = {python_version()}" in [line.strip().replace("  ", " ") for line in requirements]
 
@@ -87,7 +86,7 @@ def test_it_brings_and_needs_no_library_of_its_environment(rpm: Path) -> None:
 
 
 def test_its_files_are_in_their_places(rpm: Path) -> None:
-    documents = ("/usr/share/doc/", "/usr/share/licenses/")
+    documents = ("/usr/share/doc/hkswitch", "/usr/share/licenses/")
     drop_in = "/usr/lib/systemd/system/hkswitch.service.d"  # where systemd is 257 or newer
     others = {path: row[0] for path, row in files(rpm).items() if not path.startswith((*documents, drop_in))}
     wanted = {path: mode for path, mode in others.items() if path in FILES}
@@ -95,6 +94,20 @@ def test_its_files_are_in_their_places(rpm: Path) -> None:
     assert [path for path in others if path not in FILES and not path.startswith(ENVIRONMENT)] == [
         "/usr/share/hkswitch"
     ]
+
+
+def test_it_has_the_documents_that_it_names_and_needs_no_sudo(rpm: Path) -> None:
+    documents = {path.removeprefix("/usr/share/doc/hkswitch/") for path in files(rpm)}
+    assert documents >= {
+        "README.md",
+        "CHANGELOG.md",
+        "config.example.yaml",
+        "docs/sandbox.md",
+        "docs/sudo.md",
+    }
+    requirements = query(rpm, "[%{REQUIRENAME}\n]").splitlines()
+    assert "sudo" not in requirements
+    assert query(rpm, "[%{RECOMMENDNAME}\n]") == "sudo\n"
 
 
 def test_only_root_can_write_them_and_none_changes_the_user(rpm: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-import hkswitch
 from tests.packaging.building import BIN, Builds, Kind
 
 ROOT: Final = Path(__file__).parents[2]
@@ -69,10 +68,10 @@ def test_each_component_has_the_address_that_advisories_name_it_by(sbom: Path) -
     }
 
 
-def test_it_is_of_this_program_and_version(sbom: Path) -> None:
+def test_it_is_of_this_program_and_version(builds: Builds, sbom: Path) -> None:
     about = json.loads(sbom.read_text())["metadata"]["component"]
-    assert (about["name"], about["version"]) == ("hkswitch", hkswitch.__version__)
-    assert sbom.name == f"hkswitch-{hkswitch.__version__}.cdx.json"
+    assert (about["name"], about["version"]) == ("hkswitch", builds.version)
+    assert sbom.name == f"hkswitch-{builds.version}.cdx.json"
 
 
 def test_it_is_valid_cyclonedx(sbom: Path) -> None:
