@@ -51,6 +51,7 @@ MODULE_MAY_IMPORT = {
     "cli/reload.py": {"cli", "control", "protocol"},
     "cli/render.py": {"control", "model", "protocol"},
     "cli/run.py": {"cli", "daemon"},
+    "cli/state_folder.py": {"control", "hap", "model"},
     "cli/status.py": {"cli", "control", "model", "protocol", "systemd"},
     "cli/unpair.py": {"cli", "control", "hap", "model", "protocol"},
     "control/peer_credentials.py": {"protocol"},

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from hkswitch.cli import import_homebridge as import_homebridge_module
-from hkswitch.cli import still_running, take_over
+from hkswitch.cli import state_folder, still_running, take_over
 from hkswitch.cli.import_homebridge import import_homebridge, read, write_new
 from hkswitch.cli.still_running import still_answers, units_that_start_homebridge
 from hkswitch.hap import state_file
@@ -329,8 +329,9 @@ def test_a_second_time_it_says_that_the_bridge_was_taken_over_already(
 
 
 def test_a_running_daemon_is_named_with_the_command_that_stops_it(
-    silent: None, folder: Path, tmp_path: Path
+    silent: None, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(state_folder, "STATE_FOLDER", tmp_path / "state")
     with state_file.locked(tmp_path / "state"):
         _, said = take(folder, tmp_path)
     state = tmp_path / "state"
