@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "backend": {"backend", "model", "protocol"},
     "hap": {"hap", "model", "network", "protocol"},
     "control": {"control", "model", "protocol"},
+    "backup": {"backup", "hap", "model"},
     "homebridge": {"homebridge", "model"},
     "daemon": {"backend", "control", "daemon", "hap", "model", "network", "protocol"},
     "doctor": {
@@ -29,7 +30,7 @@ MAY_IMPORT = {
         *("serviceswitch", "systemd"),
     },
     "cli": {
-        *("backend", "cli", "control", "daemon", "doctor", "hap", "homebridge", "model", "network"),
+        *("backend", "backup", "cli", "control", "daemon", "doctor", "hap", "homebridge", "model", "network"),
         *("protocol", "systemd"),
     },
     "__main__": {"cli", "openssl"},
@@ -38,6 +39,7 @@ MAY_IMPORT = {
 MODULE_MAY_IMPORT = {
     "cli/actions.py": {"backend", "cli", "control", "model", "protocol"},
     "cli/audit.py": {"cli", "model"},
+    "cli/backup.py": {"backup", "cli", "control", "daemon", "hap", "model"},
     "cli/check.py": {"cli", "model"},
     "cli/diagnostics.py": {"cli", "doctor", "hap", "model", "network", "protocol", "backend"},
     "cli/doctor.py": {"cli", "doctor"},
@@ -50,6 +52,8 @@ MODULE_MAY_IMPORT = {
     "cli/pair.py": {"cli", "control", "hap", "model", "protocol"},
     "cli/reload.py": {"cli", "control", "protocol"},
     "cli/render.py": {"control", "model", "protocol"},
+    "cli/reset.py": {"cli", "control", "hap"},
+    "cli/restore.py": {"backup", "cli", "control", "daemon", "hap", "model"},
     "cli/run.py": {"cli", "daemon"},
     "cli/state_folder.py": {"control", "hap", "model"},
     "cli/status.py": {"cli", "control", "model", "protocol", "systemd"},

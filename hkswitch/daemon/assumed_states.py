@@ -5,9 +5,12 @@ to such a group without hkswitch cannot be known.
 """
 
 import asyncio
+import errno
 import hashlib
 import json
 import logging
+import os
+import stat
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -76,19 +79,34 @@ class AssumedStates:
 
 def _read(path: Path) -> Mapping[str, Meaning]:
     try:
-        with path.open("rb") as opened:
-            match json.loads(opened.read(LARGEST_BYTES)):
-                case {"version": 1, "on": dict(ids)} if all(isinstance(each, str) for each in ids.values()):
-                    return ids
+        return parse_file(read_file(path))
     except FileNotFoundError:
         return {}
     except OSError as error:
         _log.error("cannot read %s: %s", path, error.strerror or error)
-        return {}
-    except (ValueError, RecursionError):
-        pass
-    _log.error("%s is damaged; its groups are assumed to be off", path)
+    except ValueError:
+        _log.error("%s is damaged; its groups are assumed to be off", path)
     return {}
+
+
+def read_file(path: Path) -> bytes:
+    """Return the contents of a file of assumed states; raises `OSError`, also for a link or a pipe."""
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(opened, "rb") as reading:  # noqa: PTH123 -- a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return reading.read(LARGEST_BYTES)
+
+
+def parse_file(contents: bytes) -> Mapping[str, Meaning]:
+    """Return the groups that are assumed to be on; raises `ValueError`."""
+    try:
+        match json.loads(contents):
+            case {"version": 1, "on": dict(ids)} if all(isinstance(each, str) for each in ids.values()):
+                return ids
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    raise ValueError("unexpected contents")
 
 
 class AssumingHost:
