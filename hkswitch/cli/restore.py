@@ -7,6 +7,7 @@ backup/replacement.py replaces the files.
 import grp
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -29,7 +30,8 @@ from hkswitch.hap.setup_code import some
 from hkswitch.hap.state_format import StateDamaged, StateTooNew, Stored, encode, parse
 from hkswitch.model.config import Config
 from hkswitch.model.config import parse as parse_config
-from hkswitch.model.errors import ConfigError, Exit
+from hkswitch.model.config_file import read as read_config
+from hkswitch.model.errors import ConfigError, Exit, Failure
 from hkswitch.model.installation import DAEMON_USER
 
 _DOING: Final = "restore the backup"
@@ -73,9 +75,13 @@ def restore(file: Path, config_file: Path, state_folder: Path) -> None:
         today = _today(state_folder)
         result = restored_state(saved.stored, today.stored)
         _check_bridges(result, today.stored, state_folder)
+        before = _group_ids(config_file) if result.is_same_bridge and result.stored.paired else ()
         kept = _replace(saved, result, config_file.resolve(), state_folder)
     for line in _report(file, saved, result, today, config_file):
         click.echo(line)
+    restored = {group.id for group in saved.config.groups}
+    if gone := [group_id for group_id in before if group_id not in restored]:
+        click.echo(f"Not in the backup, so phones forget their rooms: {', '.join(gone)}.")
     for line in _next(result, kept, state_folder):
         click.echo(line)
 
@@ -180,6 +186,13 @@ def _new_folder(parent: Path) -> Path:
         for number in range(1, 1000)
         if not (path := parent / (name if number == 1 else f"{name}-{number}")).exists()
     )
+
+
+def _group_ids(config_file: Path) -> tuple[str, ...]:
+    """Return the groups of the config on this machine, if it can be read."""
+    with suppress(Failure):
+        return tuple(group.id for group in read_config(config_file).groups)
+    return ()
 
 
 def _report(

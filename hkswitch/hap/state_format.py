@@ -71,8 +71,8 @@ class StateDamaged(Failure):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} is damaged ({self.why}); restore it from a copy, "
-            f"or remove {FILE_NAME} and {BACKUP_NAME} and pair the bridge again"
+            f"{self.path} is damaged ({self.why}); restore a backup with `hkswitch restore`, "
+            "or give the bridge a new identity with `hkswitch reset` and pair it again"
         )
 
 
@@ -85,7 +85,7 @@ class StateTooNew(Failure):
         super().__init__(
             f"cannot use {path}: a newer version of hkswitch wrote it "
             f"(format {version}, this one reads {FORMAT_VERSION}); install that version again, "
-            f"or restore {FILE_NAME} and {BACKUP_NAME} from a copy from before the upgrade"
+            "or restore a backup from before the upgrade with `hkswitch restore`"
         )
 
 
