@@ -42,7 +42,8 @@ def restored_state(saved: Stored, today: Stored | None) -> RestoredState:
     backup's replaces it.
     """
     if today is None or not _are_same(saved, today):
-        return RestoredState(_with_version(saved, _version(saved), by=UNSEEN_CHANGES), is_same_bridge=False)
+        moved = replace(saved, was_restored=True)
+        return RestoredState(_with_version(moved, _version(saved), by=UNSEEN_CHANGES), is_same_bridge=False)
     merged = replace(today, iids=_joined(saved.iids, today.iids))
     before, now = _controllers(saved), _controllers(today)
     return RestoredState(

@@ -1,15 +1,18 @@
 """What a bridge's state becomes by a restore: nothing that phones rely on gets another meaning."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hkswitch.hap import state_file
 from hkswitch.hap.iids import MOST_RECORDED_ACCESSORIES, Record, merge_records
 from hkswitch.hap.restored_state import UNSEEN_CHANGES, next_config_version, restored_state
 from hkswitch.hap.state_format import Stored
 from hkswitch.hap.taken_over import TakenOver, Texts
 from tests.hap.test_state_file import ADMIN, OTHER_ADMIN, USER, stored
+from tests.support.accessory_database import bridge_of
 
 FIRST = stored(**{USER: 0})
 
@@ -79,7 +82,7 @@ def test_on_another_bridge_all_controllers_are_restored(today: Stored | None) ->
     assert not result.is_same_bridge
     assert ids(result.stored) == {ADMIN, USER}
     version = FIRST.accessory["config_version"] + UNSEEN_CHANGES
-    assert result.stored == changed(FIRST, config_version=version)
+    assert result.stored == replace(changed(FIRST, config_version=version), was_restored=True)
 
 
 @pytest.mark.parametrize(
@@ -136,3 +139,19 @@ def test_a_state_without_a_record_stays_what_the_daemon_takes_it_for(lacks: str)
     without = replace(FIRST, iids=None)
     saved, today = (without, FIRST) if lacks == "saved" else (FIRST, without)
     assert restored_state(saved, today).stored.iids == today.iids
+
+
+async def test_a_restored_bridge_looks_for_the_old_one_until_it_has_no_controller(tmp_path: Path) -> None:
+    state_file.write(tmp_path, stored())
+    assert bridge_of(tmp_path)._driver.twins is None
+    state_file.write(tmp_path, restored_state(stored(), None).stored)
+    bridge = bridge_of(tmp_path)
+    assert bridge._driver.twins is not None
+    found = state_file.read(tmp_path)
+    assert found is not None
+    assert (found.was_restored, found.without(None).was_restored) == (True, False)
+    bridge.unpair(None)
+    assert bridge_of(tmp_path)._driver.twins is None
+    found = state_file.read(tmp_path)
+    assert found is not None
+    assert not found.was_restored

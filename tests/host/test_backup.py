@@ -12,13 +12,14 @@ import pytest
 
 from hkswitch.model.errors import Exit
 from tests.host.installation import STATE, empty_state
-from tests.host.machine import Host
+from tests.host.machine import ADDRESS, Host, eventually_async
 from tests.host.rootfs import CHECKOUT
 from tests.support.controller import Controller
+from tests.support.mdns import twin
 
 CONFIG: Final = "/etc/hkswitch/config.yaml"
 HERE: Final = "/srv/moving"
-PURGE: Final = "rm -rf /etc/hkswitch/replaced-* /root/hkswitch.backup /root/state " + HERE
+PURGE: Final = f"rm -rf /etc/hkswitch/replaced-* /root/hkswitch.backup /root/state {HERE}"
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,20 @@ def steps() -> dict[int, list[str]]:
         int(number): re.findall(r"^ *\$ (.+)$", step, re.MULTILINE)
         for number, step in zip(found[1::2], found[2::2], strict=True)
     }
+
+
+async def the_old_machine_is_started_again(daemon: Host) -> None:
+    """Announce the bridge from another machine, which adds a number to its name: the status tells."""
+
+    def told() -> str:
+        return str(json.loads(daemon.run("hkswitch", "status", "--json").stdout)["bridge"]["identity"])
+
+    assert told() == ""
+    device_id = json.loads(daemon.read(f"{STATE}/bridge.json"))["accessory"]["mac"]
+    async with twin(device_id, "Home 2", ADDRESS):
+        await eventually_async(told)
+        assert "stop hkswitch on that machine, and prevent that it starts again" in told()
+    await eventually_async(lambda: told() == "")
 
 
 def wipe(host: Host) -> None:
@@ -77,6 +92,7 @@ async def test_who_follows_the_page_keeps_the_pairing(daemon: Host, controller: 
     assert daemon.show("httpd.service", "ActiveState") == "active"
     assert json.loads(daemon.run("hkswitch", "pair", "--list", "--json").stdout)[0]["id"] == paired["id"]
     await moved.close()
+    await the_old_machine_is_started_again(daemon)
     for where in ("/root/state", STATE):  # as from another machine, and on this one
         running = daemon.run(
             "hkswitch", "restore", "/root/hkswitch.backup", "--state-dir", where, check=False
