@@ -24,7 +24,7 @@ MOST_BACKUP_BYTES: Final = 16 * 1024 * 1024
 MOST_NAME: Final = 100
 
 _FIRST_LINE: Final = re.compile(rb"hkswitch backup ([1-9][0-9]{0,8}) sha256:([0-9a-f]{64})")
-_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _VERSION: Final = re.compile(r"[A-Za-z0-9.+~-]{1,50}")
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 

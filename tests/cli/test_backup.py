@@ -335,15 +335,18 @@ def test_a_state_that_cannot_be_read_is_replaced_and_kept(
     assert kept(on)[FILE_NAME] == damaged
 
 
-def test_a_file_that_only_a_newer_version_knows_is_left_out_and_named(saved: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["latches.json", "host-keys/nas.pub"])
+def test_a_file_that_only_a_newer_version_knows_is_left_out_and_named(
+    saved: Path, tmp_path: Path, name: str
+) -> None:
     made = read_backup(saved)
-    later = Backup({**made.files, "latches.json": SavedFile(b"{}")}, made.made_at, "9.0")
+    later = Backup({**made.files, name: SavedFile(b"{}")}, made.made_at, "9.0")
     saved.write_bytes(encode_backup(later))
     new = machine(tmp_path / "new")
     code, said = ran(restore, saved, on=new)
     assert code == 0
-    assert "Left out latches.json: this version of hkswitch does not know it." in said.splitlines()
-    assert not (new / "state" / "latches.json").exists()
+    assert f"Left out {name}: this version of hkswitch does not know it." in said.splitlines()
+    assert not (new / "state" / name).exists()
 
 
 def test_a_restore_again_changes_nothing_but_c(saved: Path, tmp_path: Path) -> None:
@@ -439,6 +442,7 @@ REFUSED: Final[dict[str, tuple[Callable[[Path], bytes], int, str]]] = {
     "a path": (lambda saved: with_body(saved, named("../../etc/cron.d/x")), 65, "unexpected contents"),
     "an absolute path": (lambda saved: with_body(saved, named("/etc/x")), 65, "unexpected contents"),
     "a hidden file": (lambda saved: with_body(saved, named(".x")), 65, "unexpected contents"),
+    "a folder's parent": (lambda saved: with_body(saved, named("a/../x")), 65, "unexpected contents"),
     "a mode": (lambda saved: with_body(saved, lambda b: b["files"][CONFIG_PART].update(mode=0o4755)), 65, ""),
     "a bool": (lambda saved: with_body(saved, lambda b: b["files"][CONFIG_PART].update(mode=True)), 65, ""),
     "no base64": (

@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from hkswitch.model.errors import Exit
+from tests.host.conftest import PORT
 from tests.host.installation import STATE, empty_state
 from tests.host.machine import ADDRESS, Host, eventually_async
 from tests.host.rootfs import CHECKOUT
@@ -30,15 +31,27 @@ def no_copies_stay(daemon: Host) -> Iterator[None]:
     daemon.run("sh", "-c", PURGE)
 
 
-def steps() -> dict[int, list[str]]:
-    """Return the commands of the chapter by the numbers of their steps."""
+def chapter(title: str) -> str:
     text = (CHECKOUT / "docs" / "moving.md").read_text()
-    chapter = text.partition("\n## Move to another machine\n")[2].partition("\n## ")[0]
-    found = re.split(r"^(\d+)\. ", chapter, flags=re.MULTILINE)
-    return {
-        int(number): re.findall(r"^ *\$ (.+)$", step, re.MULTILINE)
-        for number, step in zip(found[1::2], found[2::2], strict=True)
-    }
+    return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def commands(text: str) -> list[str]:
+    """Return the commands in a text; there is no terminal for the one that asks."""
+    found = re.findall(r"^ *\$ (.+)$", text, re.MULTILINE)
+    return [f"{each} --yes" if each.endswith(" reset") else each for each in found]
+
+
+def steps() -> dict[int, list[str]]:
+    """Return the commands of the chapter about a move by the numbers of their steps."""
+    found = re.split(r"^(\d+)\. ", chapter("Move to another machine"), flags=re.MULTILINE)
+    return {int(number): commands(step) for number, step in zip(found[1::2], found[2::2], strict=True)}
+
+
+def accessory(host: Host) -> dict[str, object]:
+    """Return the part of the bridge's state that is HAP-python's."""
+    found: dict[str, object] = json.loads(host.read(f"{STATE}/bridge.json"))["accessory"]
+    return found
 
 
 async def the_old_machine_is_started_again(daemon: Host) -> None:
@@ -48,8 +61,7 @@ async def the_old_machine_is_started_again(daemon: Host) -> None:
         return str(json.loads(daemon.run("hkswitch", "status", "--json").stdout)["bridge"]["identity"])
 
     assert told() == ""
-    device_id = json.loads(daemon.read(f"{STATE}/bridge.json"))["accessory"]["mac"]
-    async with twin(device_id, "Home 2", ADDRESS):
+    async with twin(str(accessory(daemon)["mac"]), "Home 2", ADDRESS):
         await eventually_async(told)
         assert "stop hkswitch on that machine, and prevent that it starts again" in told()
     await eventually_async(lambda: told() == "")
@@ -62,10 +74,14 @@ def wipe(host: Host) -> None:
     host.run("chown", "--recursive", "nobody:", HERE)
 
 
-async def test_who_follows_the_page_keeps_the_pairing(daemon: Host, controller: Controller) -> None:
+async def test_who_follows_the_page_keeps_the_pairing(
+    daemon: Host, in_network: None, stub_units: tuple[str, ...]
+) -> None:
     def follow(number: int) -> list[str]:
         return [daemon.run("sh", "-c", f"cd {HERE} && {command}").stdout for command in steps()[number]]
 
+    code = json.loads(daemon.run("hkswitch", "pair", "--json").stdout)["setup_code"]
+    controller = await Controller.pair(daemon.address, PORT, code)
     config, seen = daemon.read(CONFIG), await controller.accessories()
     listed = daemon.run("hkswitch", "pair", "--list", "--json").stdout
     [paired] = json.loads(listed)
@@ -102,8 +118,32 @@ async def test_who_follows_the_page_keeps_the_pairing(daemon: Host, controller: 
         assert why in running.stderr
     assert daemon.read(CONFIG) == config
     follow(4)
+    assert daemon.run("test", "-e", "/root/hkswitch.backup", check=False).returncode == 1
 
 
-def test_the_chapter_has_four_steps_with_commands() -> None:
+def test_who_goes_back_to_a_backup_keeps_what_is_paired_now(daemon: Host) -> None:
+    daemon.run("hkswitch", "backup", "/root/hkswitch.backup")
+    config, before = daemon.read(CONFIG), accessory(daemon)
+    daemon.write(CONFIG, config.replace("Web Server", "Website"))
+    for command in commands(chapter("Go back to a backup")):
+        daemon.run("sh", "-c", command)
+    assert daemon.read(CONFIG) == config
+    after = accessory(daemon)
+    assert after["paired_clients"] == before["paired_clients"]
+    assert int(str(after["config_version"])) > int(str(before["config_version"]))
+
+
+def test_a_reset_bridge_is_another_one_and_keeps_its_configuration(daemon: Host) -> None:
+    config, before = daemon.read(CONFIG), accessory(daemon)
+    *_, shown = [daemon.run("sh", "-c", each).stdout for each in commands(chapter("Begin with a new bridge"))]
+    assert "Setup code: " in shown
+    assert daemon.read(CONFIG) == config
+    assert accessory(daemon)["mac"] != before["mac"]
+    assert accessory(daemon)["paired_clients"] == {}
+
+
+def test_the_chapters_have_commands() -> None:
     assert list(steps()) == list(range(1, 5))
     assert all(steps().values())
+    titles = ("Go back to a backup", "Begin with a new bridge")
+    assert [len(commands(chapter(title))) for title in titles] == [3, 4]
