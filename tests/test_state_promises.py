@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.cli import render
+from hkswitch.cli import backup, render, reset, restore
 from hkswitch.control import STATE_FOLDER
 from hkswitch.hap import state_file, state_writer
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, StateTooNew
@@ -117,22 +117,25 @@ async def test_what_a_newer_version_wrote_is_refused_and_the_documents_say_what_
     advice = trouble("After a downgrade")
     assert newer.exit_code is Exit.DAMAGED
     assert "a newer version of hkswitch wrote it" in str(newer)
-    for name in (FILE_NAME, BACKUP_NAME):
-        assert f"`{name}`" in advice
-        assert name in str(newer)
-        assert f".Pa {name}" in MANUAL
+    assert "`hkswitch restore`" in str(newer)
+    assert "`sudo hkswitch restore FILE`" in advice
+    assert "`sudo hkswitch reset`" in advice
     assert "Install the newer version again" in advice
-    assert f"and exits with status {Exit.DAMAGED.value}: before an upgrade, copy the directory" in MANUAL
-    assert f"Before an upgrade, copy `{STATE_FOLDER}`" in README
+    assert f"and exits with status {Exit.DAMAGED.value}: make a backup before an upgrade" in MANUAL
+    assert "Before an upgrade, run `sudo hkswitch backup FILE`" in README
 
 
-@pytest.mark.parametrize("left", [(), (FILE_NAME,), (BACKUP_NAME,), (FILE_NAME, BACKUP_NAME)])
-async def test_a_copy_of_the_file_from_before_the_upgrade_is_what_helps(
-    tmp_path: Path, left: tuple[str, ...]
+@pytest.mark.parametrize("helps", ["restore", "reset", None])
+async def test_a_backup_from_before_the_upgrade_is_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helps: str | None
 ) -> None:
     """A version is played whose format is lower by one: this one, and a folder of the next."""
-    pair(bridge_of(tmp_path / "state", Group("web", "Web", ("a.service",))))
-    shutil.copytree(tmp_path / "state", tmp_path / "copy")
+    monkeypatch.setattr(restore, "still_answers", lambda _id, _port: "")
+    group = Group("web", "Web", ("a.service",))
+    pair(bridge_of(tmp_path / "state", group))
+    config = tmp_path / "config.yaml"
+    config.write_text("groups: {web: {units: [a]}}")
+    backup.backup.callback(tmp_path / "b", config, tmp_path / "state")  # type: ignore[misc]
     for name in (FILE_NAME, BACKUP_NAME):
         newer = tmp_path / "state" / name
         newer.write_text(
@@ -140,10 +143,13 @@ async def test_a_copy_of_the_file_from_before_the_upgrade_is_what_helps(
                 f'"version": {USUAL_FORMAT_VERSION}', f'"version": {FORMAT_VERSION + 1}'
             )
         )
-    for name in left:
-        shutil.copy(tmp_path / "copy" / name, tmp_path / "state" / name)
-    if FILE_NAME in left:  # the backup of the newer version is not looked at then, until the file is damaged
+    if helps == "restore":
+        restore.restore.callback(tmp_path / "b", config, tmp_path / "state")  # type: ignore[misc]
         assert len(StoredPairings(tmp_path / "state").controllers()) == 1
+        assert bridge_of(tmp_path / "state", group).paired
+    elif helps == "reset":
+        reset.reset.callback(tmp_path / "state", yes=True)  # type: ignore[misc]
+        assert not bridge_of(tmp_path / "state", group).paired
     else:
         with pytest.raises(StateTooNew):
             state_file.read(tmp_path / "state")

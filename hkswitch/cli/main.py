@@ -72,6 +72,11 @@ class LazyGroup(click.Group):
         "import-homebridge": LazyCommand(
             "hkswitch.cli.import_homebridge:import_homebridge", "Import switches from a Homebridge config"
         ),
+        "backup": LazyCommand("hkswitch.cli.backup:backup", "Back up the configuration, keys and pairings"),
+        "restore": LazyCommand(
+            "hkswitch.cli.restore:restore", "Restore the configuration, keys and pairings"
+        ),
+        "reset": LazyCommand("hkswitch.cli.reset:reset", "Give the bridge a new identity"),
         "run": LazyCommand("hkswitch.cli.run:run", "Run the daemon (hkswitch.service does this)"),
     },
     context_settings={"help_option_names": ["-h", "--help"]},

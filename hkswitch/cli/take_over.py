@@ -3,19 +3,19 @@
 It only reads Homebridge's folder. Everything that can fail is checked before anything is written.
 """
 
-import os
-import pwd
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from hkswitch.cli.state_folder import counted, give_to_daemon, held, refuse_paired, refused
 from hkswitch.control import STATE_FOLDER
 from hkswitch.daemon import assumed_states
 from hkswitch.daemon.assumed_states import Meaning
 from hkswitch.doctor.still_running import still_answers, units_that_start_homebridge
 from hkswitch.hap import state_file
 from hkswitch.hap.keys import is_key_pair
+from hkswitch.hap.restored_state import next_config_version
 from hkswitch.hap.sessions import controller_of
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_format import Stored
@@ -28,11 +28,8 @@ from hkswitch.homebridge.take_over import TakeOver, take_over
 from hkswitch.model.config import parse
 from hkswitch.model.config_file import read_regular
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.installation import DAEMON_USER
 
-LARGEST_CONFIG_VERSION: Final = 65535
-"""The largest c# (HAP specification, 6.4); 1 follows it."""
-
+DOING: Final = "take over the bridge"
 CONFIG_NAME: Final = "config.json"
 
 
@@ -47,15 +44,13 @@ class Prepared(NamedTuple):
 
     def carry_out(self) -> str:
         """Write the state, and return a report for the user. Raises `Failure`."""
-        with state_file.as_owner(self.state_folder), _locked(self.state_folder):
+        with held(self.state_folder, DOING), state_file.as_owner(self.state_folder):
             _check_unpaired(self.state_folder, self.found.bridge.username)
             state_file.write(self.state_folder, self.stored)
             assumed = [*self._assume_states()]
         found = self.found
         number, clients = len(found.switches), len(found.identity.clients)
-        what = (
-            f"{_counted(number, 'switch', 'switches')} and {_counted(clients, 'controller', 'controllers')}"
-        )
+        what = f"{counted(number, 'switch', 'switches')} and {counted(clients, 'controller')}"
         return "\n".join(
             [
                 f"Took over the bridge {found.bridge.username} with {what} into {self.state_folder}.",
@@ -95,14 +90,14 @@ def prepare(
     if not is_key_pair(found.identity.private_key, found.identity.public_key):
         raise Damaged(f"persist/AccessoryInfo of {found.bridge.username}", "its keys do not belong together")
     if state_folder == STATE_FOLDER:
-        _give_to_daemon(state_folder)
+        give_to_daemon(state_folder, DOING)
     if state_folder.exists():
         # First without the lock, which a daemon holds: it would answer for the bridge that it took over.
         with state_file.as_owner(state_folder):
             _check_unpaired(state_folder, found.bridge.username)
     _check_stopped(found, folder)
     if state_folder.exists():
-        with state_file.as_owner(state_folder), _locked(state_folder):
+        with held(state_folder, DOING):
             pass
     return Prepared(found, stored_of(found), state_folder, _on(found, imported))
 
@@ -148,7 +143,7 @@ def _accessory(found: TakeOver) -> dict[str, Any]:
     clients = {str(controller_of(client.id.encode())): client for client in identity.clients}
     return {
         "mac": identity.username,
-        "config_version": identity.config_version % LARGEST_CONFIG_VERSION + 1,
+        "config_version": next_config_version(identity.config_version),
         "paired_clients": {uuid: client.public_key for uuid, client in clients.items()},
         "client_properties": {uuid: {"permissions": int(c.is_admin)} for uuid, c in clients.items()},
         "client_uuid_to_bytes": {uuid: client.id.encode().hex() for uuid, client in clients.items()},
@@ -164,22 +159,13 @@ def _check_stopped(found: TakeOver, folder: Path) -> None:
     if starts(_contents(folder / CONFIG_NAME), username) and (units := units_that_start_homebridge()):
         remedy = f"run `sudo systemctl disable --now {' '.join(units)}`"
         are = "is" if len(units) == 1 else "are"
-        raise _refused(
+        raise refused(
+            DOING,
             f"{', '.join(units)} {are} enabled or active and would start {username} again; {remedy}, "
-            f"or import a copy of {folder / CONFIG_NAME}, and remove that bridge from the original"
+            f"or import a copy of {folder / CONFIG_NAME}, and remove that bridge from the original",
         )
     if how := still_answers(username, found.bridge.port):
-        raise _refused(f"{username} still runs: {how}; stop it first")
-
-
-@contextmanager
-def _locked(state_folder: Path) -> Iterator[None]:
-    try:
-        with state_file.locked(state_folder):
-            yield
-    except state_file.StateInUse as in_use:
-        remedy = "run `sudo systemctl stop hkswitch`"
-        raise _refused(f"process {in_use.process} uses {in_use.folder}; {remedy}", in_use.exit_code) from None
+        raise refused(DOING, f"{username} still runs: {how}; stop it first")
 
 
 def _check_unpaired(state_folder: Path, username: str) -> None:
@@ -187,28 +173,8 @@ def _check_unpaired(state_folder: Path, username: str) -> None:
     if stored is not None and stored.paired:
         if stored.device_id == username:
             remedy = "to convert the configuration again, leave out --take-over"
-            raise _refused(f"hkswitch took over {username} already; {remedy}")
-        remedy = "run `sudo hkswitch unpair --all` first if they are not needed"
-        raise _refused(f"the bridge in {state_folder} has paired controllers already; {remedy}")
-
-
-def _give_to_daemon(folder: Path) -> None:
-    """Create the service's state folder, and make it the daemon's, as systemd does at the first start."""
-    if os.geteuid() != 0:
-        raise Failure(f"cannot write {folder}: only root may; use sudo", Exit.DENIED)
-    try:
-        account = pwd.getpwnam(DAEMON_USER)
-    except KeyError:
-        raise _refused(f"there is no user {DAEMON_USER}; install hkswitch first") from None
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (owner := folder.stat().st_uid) == 0:
-            os.chown(folder, account.pw_uid, account.pw_gid)
-        elif owner != account.pw_uid:  # such as an earlier account, whose number may be another user's now
-            remedy = f"run `sudo chown -R {DAEMON_USER}:{DAEMON_USER} {folder}`"
-            raise _refused(f"{folder} belongs to uid {owner}, not to {DAEMON_USER}; {remedy}", Exit.DENIED)
-    except OSError as error:
-        raise state_file.StateUnwritable(folder, error.strerror or str(error)) from error
+            raise refused(DOING, f"hkswitch took over {username} already; {remedy}")
+        raise refuse_paired(state_folder, DOING)
 
 
 def _reader(folder: Path) -> Callable[[str], bytes | None]:
@@ -232,11 +198,3 @@ def _contents(file: Path) -> object:
     with suppress(Failure):
         return jsonc.read(found, str(file))
     return {"bridge": {"username": "-"}}
-
-
-def _refused(why: str, exit_code: Exit = Exit.CONFIG) -> Failure:
-    return Failure(f"cannot take over the bridge: {why}", exit_code)
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

@@ -92,18 +92,25 @@ def _write(path: Path, on: Mapping[str, Meaning]) -> None:
 
 def _read(path: Path) -> Mapping[str, Meaning]:
     try:
-        match json.loads(read_regular(path, LARGEST_BYTES)):
-            case {"version": 1, "on": dict(ids)} if all(isinstance(each, str) for each in ids.values()):
-                return ids
+        return parse_file(read_regular(path, LARGEST_BYTES))
     except FileNotFoundError:
         return {}
     except OSError as error:
         _log.error("cannot read %s: %s", path, error.strerror or error)
-        return {}
-    except (ValueError, RecursionError):
-        pass
-    _log.error("%s is damaged; its groups are assumed to be off", path)
+    except ValueError:
+        _log.error("%s is damaged; its groups are assumed to be off", path)
     return {}
+
+
+def parse_file(contents: bytes) -> Mapping[str, Meaning]:
+    """Return the groups that are assumed to be on; raises `ValueError`."""
+    try:
+        match json.loads(contents):
+            case {"version": 1, "on": dict(ids)} if all(isinstance(each, str) for each in ids.values()):
+                return ids
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    raise ValueError("unexpected contents")
 
 
 class AssumingHost:

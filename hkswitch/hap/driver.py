@@ -16,7 +16,7 @@ from pyhap.characteristic import Characteristic
 from pyhap.const import CLIENT_PROP_PERMS, STANDALONE_AID
 from zeroconf import ServiceInfo
 
-from hkswitch.hap import state_file
+from hkswitch.hap import state_file, twin
 from hkswitch.hap.announcement import announcement
 from hkswitch.hap.database import Database
 from hkswitch.hap.pairing_rules import (
@@ -71,9 +71,11 @@ class Driver(AccessoryDriver):
         self._stored = stored
         self.taken_over = stored.taken_over if stored is not None and stored.paired else None
         """What was taken over from another program; without a controller, no phone remembers it."""
+        self._was_restored = stored is not None and stored.was_restored and stored.paired
         self.twins = None
-        if stored is not None and self.taken_over is not None:
-            self.twins = TwinWatch(stored.device_id, lambda: self.loop.call_soon(self._tell))
+        if stored is not None and (self.taken_over is not None or self._was_restored):
+            stop = twin.STOP_HKSWITCH if self._was_restored else twin.STOP_HOMEBRIDGE
+            self.twins = TwinWatch(stored.device_id, lambda: self.loop.call_soon(self._tell), stop)
         self.presence = Presence(self.twins)
         self.database = Database(self.state, stored)
         self.writer = StateWriter(
@@ -118,7 +120,8 @@ class Driver(AccessoryDriver):
         del ours["accessory_states"]  # settings of cameras, which this bridge does not have
         others = {} if self._stored is None else self._stored.others
         record = self.database.record
-        return Stored(self.setup, ours, self.attempts.failed, others, record, self.taken_over)
+        failed = self.attempts.failed
+        return Stored(self.setup, ours, failed, others, record, self.taken_over, self._was_restored)
 
     def persist(self) -> None:
         """Write keys, pairings and iids; raises `StateUnwritable`. HAP-python does not fsync."""

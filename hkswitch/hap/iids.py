@@ -139,6 +139,24 @@ def parse_record(body: object) -> Record:
     return {_aid(aid): _iids(iids) for aid, iids in body.items()}
 
 
+def merge_records(older: Record, newer: Record) -> Record:
+    """Return the newer record with what only the older one has; no iid and no aid gets another meaning.
+
+    What is added comes first, as the oldest, and is left out if there would be too many accessories.
+    """
+    merged = {aid: _merged(older.get(aid, {}), newer.get(aid, {})) for aid in {**older, **newer}}
+    added = [aid for aid in older if aid not in newer]
+    room = max(0, MOST_RECORDED_ACCESSORIES - len(newer))
+    kept = added[max(0, len(added) - room) :]
+    return {aid: merged[aid] for aid in (*kept, *newer)}
+
+
+def _merged(older: Iids, newer: Iids) -> dict[HapType, int]:
+    taken = {*newer.values()}
+    added = {each: iid for each, iid in older.items() if each not in newer and iid not in taken}
+    return added | dict(newer)
+
+
 def _aid(text: str) -> int:
     if not _AID.fullmatch(text):
         raise ValueError("not an aid")

@@ -43,6 +43,7 @@ __all__ = [
     "as_owner",
     "locked",
     "read",
+    "remove",
     "with_rights",
     "write",
     "write_whole",
@@ -117,6 +118,18 @@ def write(folder: Path, stored: Stored) -> None:
         _log.error("%s", StateUnwritable(folder / BACKUP_NAME, error.strerror or str(error)))
         with suppress(OSError):
             _remove(folder / BACKUP_NAME)
+
+
+def remove(folder: Path) -> None:
+    """Remove the file and its backup, sound or not; raises `StateUnwritable` and then keeps the file.
+
+    The backup goes first: the next start would use it in place of the file.
+    """
+    for name in (BACKUP_NAME, FILE_NAME):
+        try:
+            _remove(folder / name)
+        except OSError as error:
+            raise StateUnwritable(folder / name, error.strerror or str(error)) from error
 
 
 @contextmanager

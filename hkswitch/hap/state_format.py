@@ -34,7 +34,7 @@ LARGEST_FORMAT_VERSION: Final = 10**40
 ADMIN_BIT: Final = 1
 
 _KNOWN_KEYS: Final = {
-    "": frozenset({"version", "setup", "failed_attempts", "accessory", "iids", "taken_over"}),
+    "": frozenset({"version", "setup", "failed_attempts", "accessory", "iids", "taken_over", "restored"}),
     "setup": frozenset({"code", "id"}),
     "accessory": frozenset(
         {
@@ -71,8 +71,8 @@ class StateDamaged(Failure):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} is damaged ({self.why}); restore it from a copy, "
-            f"or remove {FILE_NAME} and {BACKUP_NAME} and pair the bridge again"
+            f"{self.path} is damaged ({self.why}); restore a backup with `hkswitch restore`, "
+            "or give the bridge a new identity with `hkswitch reset` and pair it again"
         )
 
 
@@ -85,7 +85,7 @@ class StateTooNew(Failure):
         super().__init__(
             f"cannot use {path}: a newer version of hkswitch wrote it "
             f"(format {version}, this one reads {FORMAT_VERSION}); install that version again, "
-            f"or restore {FILE_NAME} and {BACKUP_NAME} from a copy from before the upgrade"
+            "or restore a backup from before the upgrade with `hkswitch restore`"
         )
 
 
@@ -94,7 +94,8 @@ class Stored:
     """The contents of the state file. `accessory` is HAP-python's part: keys, pairings and the bridge's ID.
 
     `iids` has all that were ever served to a controller, None if no daemon has written them yet.
-    `taken_over` is None unless the bridge was another program's.
+    `taken_over` is None unless the bridge was another program's, and `was_restored` is set if it came from a
+    backup: then another machine may still have the same bridge.
     `others` has the unknown keys at their positions; they are written back.
     """
 
@@ -104,6 +105,7 @@ class Stored:
     others: dict[str, Any] = field(default_factory=dict)
     iids: Record | None = None
     taken_over: TakenOver | None = None
+    was_restored: bool = False
 
     @property
     def unknown_keys(self) -> tuple[str, ...]:
@@ -165,7 +167,7 @@ class Stored:
             for name in ("paired_clients", "client_properties", "client_uuid_to_bytes")
         }
         changed = replace(self, accessory=self.accessory | pairings)
-        return changed if kept else replace(changed, iids={}, taken_over=None)
+        return changed if kept else replace(changed, iids={}, taken_over=None, was_restored=False)
 
 
 def encode(stored: Stored) -> bytes:
@@ -181,6 +183,8 @@ def encode(stored: Stored) -> bytes:
         contents["iids"] = encode_record(stored.iids)
     if stored.taken_over is not None:
         contents["taken_over"] = encode_taken_over(stored.taken_over)
+    if stored.was_restored:
+        contents["restored"] = True
     return json.dumps(contents | {"sha256": digest(contents)}, indent=1).encode()
 
 
@@ -219,12 +223,15 @@ def parse(path: Path, contents: bytes) -> Stored:
             and _KEY.fullmatch(private_key)
             and _KEY.fullmatch(public_key)
             and isinstance(accessory.get("accessories_hash"), str | None)
+            and isinstance(body.get("restored", False), bool)
             and _are_pairings(accessory)
         ):
             known = {key: accessory[key] for key in accessory if key in _KNOWN_KEYS["accessory"]}
             iids = _iids(path, body) if version > 1 else None
             taken_over = _taken_over(path, body) if version > USUAL_FORMAT_VERSION else None
-            return Stored(Setup(code, setup_id), known, failed_attempts, _others(body), iids, taken_over)
+            setup, others = Setup(code, setup_id), _others(body)
+            restored = body.get("restored", False)
+            return Stored(setup, known, failed_attempts, others, iids, taken_over, restored)
     raise StateDamaged(path, _UNEXPECTED)
 
 

@@ -1,7 +1,8 @@
 """Detects a second bridge with this one's identity, such as a Homebridge that was started again.
 
-Phones treat the two as one, and lose both in turns. The other one has its own name, so names do not tell.
-Only a bridge that took over an identity looks for another: no device but the former one has it.
+Phones treat the two as one, and lose both in turns. The other one has its own name, so names do not tell: an
+hkswitch on another machine finds this one's name in use, and adds a number.
+Only a bridge that took over an identity, or was restored, looks for another: no other device has the same.
 """
 
 import asyncio
@@ -33,6 +34,9 @@ GONE_SECONDS: Final = 200.0
 
 MOST_OWN_NAMES: Final = 16
 
+STOP_HOMEBRIDGE: Final = "stop it in Homebridge"
+STOP_HKSWITCH: Final = "stop hkswitch on that machine"
+
 PTR, IN, QUERY = 12, 1, 0x0000
 
 _log = logging.getLogger(__name__)
@@ -43,8 +47,9 @@ Send = Callable[[DNSOutgoing], None]
 class TwinWatch:
     """What this bridge has heard of a second one with its device ID."""
 
-    def __init__(self, device_id: str, tell: Callable[[], None]) -> None:
-        """`tell` is called when `found` changes."""
+    def __init__(self, device_id: str, tell: Callable[[], None], stop: str = STOP_HOMEBRIDGE) -> None:
+        """`tell` is called when `found` changes, and `stop` says how to stop the other bridge."""
+        self._stop = stop
         self._id = f"id={device_id}".encode()
         self._tell = tell
         self._own_names: dict[str, None] = {}
@@ -62,7 +67,7 @@ class TwinWatch:
         name = printable_line(self._name.removesuffix(f".{SERVICE_TYPE}"), 100)
         return (
             f"another bridge has the same identity ({name!r} at {self._sender}), and phones confuse the two; "
-            "stop it in Homebridge, and prevent that it starts again"
+            f"{self._stop}, and prevent that it starts again"
         )
 
     def is_ours(self, name: str) -> None:

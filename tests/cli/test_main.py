@@ -266,7 +266,7 @@ def test_a_damaged_state_file_is_65_and_left_alone(tmp_path: Path, contents: byt
         code, _, errors = run(*arguments, "--state-dir", tmp_path)
         assert code == 65
         assert errors.startswith(f"hkswitch: {state_file} is damaged (")
-        assert "restore it from a copy" in errors
+        assert "; restore a backup with `hkswitch restore`, or give" in errors
         assert errors.count("\n") == 1
     assert state_file.read_bytes() == contents
 
@@ -279,10 +279,7 @@ def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, ar
     state_file = tmp_path / FILE_NAME
     state_file.write_text('{"version": 4}')
     why = "a newer version of hkswitch wrote it (format 4, this one reads 3)"
-    remedy = (
-        "install that version again, "
-        f"or restore {FILE_NAME} and {BACKUP_NAME} from a copy from before the upgrade"
-    )
+    remedy = "install that version again, or restore a backup from before the upgrade with `hkswitch restore`"
     assert run(*arguments, "--state-dir", tmp_path) == (
         65,
         "",

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from hkswitch.cli import import_homebridge as import_homebridge_module
-from hkswitch.cli import take_over
+from hkswitch.cli import state_folder, take_over
 from hkswitch.cli.import_homebridge import import_homebridge, read, write_new
 from hkswitch.daemon import assumed_states
 from hkswitch.daemon.assumed_states import AssumedStates, meaning_of
@@ -296,7 +296,7 @@ def test_root_writes_as_the_owner_of_the_state_folder(silent: None, folder: Path
 def test_the_services_state_folder_becomes_the_daemons_and_never_another_users(
     silent: None, monkeypatch: pytest.MonkeyPatch, folder: Path, owner: int, is_refused: bool
 ) -> None:
-    monkeypatch.setattr(take_over, "DAEMON_USER", "daemon")
+    monkeypatch.setattr(state_folder, "DAEMON_USER", "daemon")
     with folder_for_all_users() as work:
         state = work / "state"
         monkeypatch.setattr(take_over, "STATE_FOLDER", state)
@@ -416,8 +416,9 @@ def test_a_second_time_it_says_that_the_bridge_was_taken_over_already(
 
 
 def test_a_running_daemon_is_named_with_the_command_that_stops_it(
-    silent: None, folder: Path, tmp_path: Path
+    silent: None, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(state_folder, "STATE_FOLDER", tmp_path / "state")
     with state_file.locked(tmp_path / "state"):
         _, said = take(folder, tmp_path)
     state = tmp_path / "state"

@@ -102,8 +102,8 @@ async def test_the_daemon_ends_with_65_and_one_sentence(folder: Path, tmp_path: 
     assert (code, printed) == (Exit.DAMAGED, "")
     assert said == (
         f"hkswitch: {folder / BACKUP_NAME} is damaged (not JSON, and bridge.json is missing); "
-        "restore it from a copy, or remove bridge.json and bridge.json.backup and pair the bridge "
-        "again\n"
+        "restore a backup with `hkswitch restore`, "
+        "or give the bridge a new identity with `hkswitch reset` and pair it again\n"
     )
     assert not socket_of(folder).exists()
 

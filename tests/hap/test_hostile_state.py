@@ -58,6 +58,7 @@ GOOD: dict[str, Callable[[Body], object]] = {
     "as it was written": lambda _: None,
     "keys of a later version": put("accessory", "later", value={"a": ["\x1b"]}),
     "no iids yet": without("iids"),
+    "from a backup": put("restored", value=True),
     "format 1": put("version", value=1),
     "iids": put("iids", value={"1": {"3E": 1, "3E.14": 2}, str(2**32): {}}),
     "iids that format 1 does not know": lambda body: body.update(version=1, iids=None),
@@ -106,6 +107,7 @@ BAD: dict[str, Callable[[Body], object]] = {
     "a setup that is null": put("setup", value=None),
     "a setup code of other digits": put("setup", "code", value="314-15-\u0669\u0662\u0666"),
     "a setup ID with a newline": put("setup", "id", value="7OS\n"),
+    "restored, but that is text": put("restored", value="yes"),
     "a version that is huge": put("version", value=10**50),
     "a version that is a list": put("version", value=[1]),
 }

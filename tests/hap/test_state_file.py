@@ -202,7 +202,7 @@ def test_damage_without_a_sound_backup_is_an_error_and_nothing_is_touched(
     (folder / BACKUP_NAME).unlink()
     if backup is not None:
         (folder / BACKUP_NAME).write_bytes(backup)
-    with pytest.raises(StateDamaged, match=r"bridge\.json is damaged \(not JSON\); restore it"):
+    with pytest.raises(StateDamaged, match=r"bridge\.json is damaged \(not JSON\); restore a backup"):
         state_file.read(folder)
     assert (folder / FILE_NAME).read_bytes() == b"garbage"
 
@@ -251,7 +251,7 @@ def test_what_a_newer_version_wrote_is_said_and_neither_used_nor_replaced(
     assert str(caught.value) == (
         f"cannot use {path}: a newer version of hkswitch wrote it "
         f"(format {version}, this one reads 3); install that version again, "
-        "or restore bridge.json and bridge.json.backup from a copy from before the upgrade"
+        "or restore a backup from before the upgrade with `hkswitch restore`"
     )
     assert caught.value.exit_code is Exit.DAMAGED
     assert {file: file.read_bytes() for file in folder.iterdir()} == before

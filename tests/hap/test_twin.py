@@ -91,6 +91,15 @@ async def test_a_second_bridge_is_told_at_once_and_with_the_remedy(
     assert watched.changes == 1
 
 
+async def test_a_restored_bridge_names_another_remedy() -> None:
+    watch = TwinWatch(ID, lambda: None, twin.STOP_HKSWITCH)
+    watch.read_packet(announced(f"Homelab E3CE30 2.{HAP}"), DEVICE)
+    assert watch.found == (
+        "another bridge has the same identity ('Homelab E3CE30 2' at 10.0.0.7), and phones confuse the two; "
+        "stop hkswitch on that machine, and prevent that it starts again"
+    )
+
+
 NOT_A_TWIN = {
     "ours": (announced(OURS), DEVICE),
     "ours in capitals": (announced(OURS.upper().replace(HAP.upper(), HAP)), DEVICE),

@@ -54,8 +54,9 @@ def article(host: Host, stub_units: tuple[str, ...]) -> Iterator[Host]:
 
 
 def steps() -> dict[int, list[str]]:
-    """Return the commands of the page by the numbers of their steps."""
-    found = re.split(r"^(\d+)\. ", PAGE.read_text(), flags=re.MULTILINE)
+    """Return the commands of the page's part about Homebridge by the numbers of their steps."""
+    text = PAGE.read_text().partition("\n## Move to another machine\n")[0]
+    found = re.split(r"^(\d+)\. ", text, flags=re.MULTILINE)
     return {
         int(number): re.findall(r"^ *\$ (.+)$", text, re.MULTILINE)
         for number, text in zip(found[1::2], found[2::2], strict=True)

@@ -4,19 +4,17 @@ The folder is a recorded one: tests/peer has the same with a real Homebridge.
 """
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
-from zeroconf import ServiceInfo
-from zeroconf.asyncio import AsyncZeroconf
 
 from hkswitch.model.errors import Exit
 from tests.host.conftest import STUB_UNIT
 from tests.host.installation import STATE, empty_state
 from tests.host.machine import ADDRESS, Host, eventually, eventually_async
 from tests.support.homebridge_folder import RECORDED, Seen, described, port_of
+from tests.support.mdns import twin
 
 FOLDER: Final = "/var/lib/homebridge"
 CONFIG: Final = "/etc/hkswitch/config.yaml"
@@ -123,33 +121,13 @@ def test_the_doctor_says_how_to_disable_a_unit_that_would_start_it_again(taken_o
     assert state() == ("ok", "")
 
 
-@asynccontextmanager
-async def twin() -> AsyncIterator[None]:
-    """Announce a second bridge with the same identity, like a Homebridge that was started again."""
-    service = ServiceInfo(
-        "_hap._tcp.local.",
-        "Homebridge CAD8._hap._tcp.local.",
-        port=51999,
-        properties={"id": MAC, "c#": "2"},
-        server="homebridge.local.",
-        parsed_addresses=[ADDRESS],
-    )
-    announcer = AsyncZeroconf(interfaces=[ADDRESS])
-    try:
-        await (await announcer.async_register_service(service))
-        yield
-    finally:
-        await announcer.async_unregister_all_services()
-        await announcer.async_close()
-
-
 def conflict(host: Host) -> str:
     return str(json.loads(host.run("hkswitch", "status", "--json").stdout)["bridge"]["identity"])
 
 
 async def test_a_second_bridge_with_its_identity_is_in_the_status_until_it_is_gone(taken_over: Host) -> None:
     assert conflict(taken_over) == ""
-    async with twin():
+    async with twin(MAC, "Homebridge CAD8", ADDRESS):
         told = await eventually_async(lambda: conflict(taken_over))
         assert told.startswith(f"another bridge has the same identity ('Homebridge CAD8' at {ADDRESS})")
         assert told in taken_over.show("hkswitch.service", "StatusText")
@@ -160,7 +138,7 @@ async def test_a_second_bridge_with_its_identity_is_in_the_status_until_it_is_go
 
 async def test_a_bridge_that_answers_is_not_taken_over(taken_over: Host) -> None:
     state = "/root/state"
-    async with twin():
+    async with twin(MAC, "Homebridge CAD8", ADDRESS):
         # The announcer answers in this event loop.
         with taken_over.popen(*TAKE_OVER, "--state-dir", state) as refused:
             await eventually_async(lambda: refused.poll() is not None)

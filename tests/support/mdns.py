@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from zeroconf import DNSIncoming, DNSOutgoing, DNSPointer, ServiceInfo  # type: ignore[attr-defined]
+from zeroconf.asyncio import AsyncZeroconf
 
 from hkswitch.hap.advertiser import Advertiser
 
@@ -121,3 +122,23 @@ def record(name: str, kind: tuple[int, int], data: bytes, ttl: int = 120, unique
 
 def srv(name: str, host: str, ttl: int = 120, port: int = 51826, unique: int = UNIQUE) -> bytes:
     return record(name, SRV_IN, struct.pack("!3H", 0, 0, port) + labels(host), ttl, unique)
+
+
+@asynccontextmanager
+async def twin(device_id: str, name: str, address: str) -> AsyncIterator[None]:
+    """Announce a second bridge with the same identity, such as one that was started again."""
+    service = ServiceInfo(
+        HAP,
+        f"{name}.{HAP}",
+        port=51999,
+        properties={"id": device_id, "c#": "2"},
+        server="twin.local.",
+        parsed_addresses=[address],
+    )
+    announcer = AsyncZeroconf(interfaces=[address])
+    try:
+        await (await announcer.async_register_service(service))
+        yield
+    finally:
+        await announcer.async_unregister_all_services()
+        await announcer.async_close()
