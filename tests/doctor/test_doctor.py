@@ -413,7 +413,7 @@ CLOCK = (privileges.Setting("ProtectClock", "yes", "/etc/x.conf"),)
             OFF,
             CLOCK,
             FAIL,
-            "ProtectClock=yes in /etc/x.conf; remove it, run `sudo systemctl daem",
+            "ProtectClock=yes in /etc/x.conf; remove it, then run `sudo systemctl daem",
         ),
         (ON, OFF, (), FAIL, "a setting of its unit implies it"),
         (ON, ON, CLOCK, FAIL, "process 1 has it too; turn it off in the settings"),
