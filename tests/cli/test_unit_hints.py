@@ -1,0 +1,123 @@
+"""What was probably meant by a unit that does not exist: in `check` and `start`.
+
+A stand-in for systemctl answers; tests/host/test_command_line.py asks the real one.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from hkswitch.cli import actions, check
+from hkswitch.model.config import parse
+from hkswitch.unit_names import systemctl
+from hkswitch.unit_names.similar import other_kind
+
+SYSTEMCTL: Final = """#!/bin/sh
+echo "$@" >>{folder}/asked
+{script}
+case "$1" in
+show)
+    shift 4
+    for unit; do
+        case $unit in
+        nginx.service) echo loaded ;;
+        old.service) echo masked ;;
+        *) echo not-found ;;
+        esac
+        echo
+    done ;;
+list-unit-files) printf 'nginx.service enabled enabled\\nfstrim.timer disabled enabled\\n' ;;
+list-units) printf 'ngnix.service not-found inactive dead x\\nsrv-data.mount loaded active mounted /srv\\n' ;;
+esac
+"""
+MEANT: Final = "ngnix.service does not exist; did you mean nginx.service?"
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A running systemd, in whose systemctl's place a script answers; returns what it was asked."""
+    stand_in(tmp_path, monkeypatch)
+    return tmp_path / "asked"
+
+
+def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str = "") -> None:
+    program = folder / "systemctl"
+    program.write_text(SYSTEMCTL.format(folder=folder, script=script))
+    program.chmod(0o755)
+    (folder / "asked").touch()
+    monkeypatch.setattr(systemctl, "RUNNING", folder)
+    monkeypatch.setattr(systemctl, "CHILD_ENVIRONMENT", {"PATH": f"{folder}:/usr/bin:/bin"})
+    monkeypatch.setattr(systemctl, "UNIT_FOLDERS", ())
+
+
+CONFIG: Final = b"""groups:
+  web:
+    units: [nginx, ngnix]
+  other: {units: [no-such-thing, old, cups.servic]}
+"""
+
+
+def test_check_warns_about_units_that_do_not_exist(asked: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check.print_warnings(CONFIG, parse(CONFIG, "c.yaml"), Path("c.yaml"))
+    assert capsys.readouterr().err.splitlines() == [
+        f"c.yaml:3:20: warning: groups.web.units[1]: {MEANT}",
+        "c.yaml:4:19: warning: groups.other.units[0]: no-such-thing.service does not exist",
+        (
+            "c.yaml:4:39: warning: groups.other.units[2]: this is the service cups.servic.service; "
+            "did you mean cups.service?"
+        ),
+    ]
+    assert len(asked.read_text().splitlines()) == 3
+
+
+def test_check_asks_once_if_every_unit_exists(asked: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = b"groups: {web: {units: [nginx]}, vm: {commands: {start: [/bin/a]}, momentary: true}}"
+    check.print_warnings(good, parse(good, "c.yaml"), Path("c.yaml"))
+    assert capsys.readouterr().err == ""
+    assert asked.read_text() == "show --property=LoadState --value -- nginx.service\n"
+
+
+@pytest.mark.parametrize(
+    "script", ["exit 1", "echo loaded; exit 0", "echo what; echo ever; exit 0", "kill $$"]
+)
+def test_where_systemctl_gives_no_answer_nothing_is_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
+) -> None:
+    stand_in(tmp_path, monkeypatch, script)
+    text = b"groups: {web: {units: [ngnix, other]}}"
+    check.print_warnings(text, parse(text, "c.yaml"), Path("c.yaml"))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_systemctl_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path, monkeypatch, f"exec {shutil.which('sleep')} 1000")
+    monkeypatch.setattr(systemctl, "SYSTEMCTL_WITHIN_SECONDS", 0.1)
+    assert systemctl.load_states(["a.service"]) == {}
+
+
+def test_where_systemd_is_not_running_nothing_is_asked(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systemctl, "RUNNING", Path("/nonexistent"))
+    assert systemctl.missing(["ngnix.service"]) == []
+    assert asked.read_text() == ""
+
+
+def test_a_failed_start_names_what_was_meant(asked: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    actions._print_hints_for(["nginx.service"])
+    assert capsys.readouterr().err == ""
+    actions._print_hints_for(["nginx.service", "ngnix.service", "zzz.service"])
+    assert capsys.readouterr().err == f"hkswitch: {MEANT}\n"
+
+
+@pytest.mark.parametrize(
+    ("unit", "known", "found"),
+    [
+        ("fstrim.service", {"fstrim.timer", "fstrim.service"}, "fstrim.timer"),
+        ("cups.service", {"cups.path", "cups.socket"}, ""),
+        ("fstrim.timer", {"fstrim.service"}, ""),
+        ("fstrim.service", {"fstrim2.timer"}, ""),
+    ],
+)
+def test_a_service_may_stand_for_the_only_unit_of_its_name(unit: str, known: set[str], found: str) -> None:
+    assert other_kind(unit, known) == found
