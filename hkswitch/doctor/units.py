@@ -84,7 +84,7 @@ async def hints(units: Iterable[str]) -> Mapping[str, str]:
 def _advice(config: Config, missing: Mapping[str, UnitState], known: Mapping[str, str]) -> str:
     """Return the remedies for the units in the message, each once and with its units."""
     if is_example({group.id: group.units for group in config.groups}):
-        return "these are the example groups; replace them in the configuration with your own"
+        return "these are the example groups; replace them with `sudo hkswitch add`"
     in_order = (unit for group in config.groups for unit in group.units if unit in missing)
     units_of: dict[str, list[str]] = {}
     for unit in tuple(dict.fromkeys(in_order))[:MOST_NAMED]:

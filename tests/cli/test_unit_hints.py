@@ -1,4 +1,4 @@
-"""What was probably meant by a unit that does not exist: in `check` and `start`.
+"""What was probably meant by a unit that does not exist: in `check`, `add` and `start`.
 
 A stand-in for systemctl answers; tests/host/test_command_line.py asks the real one.
 """
@@ -9,8 +9,9 @@ from typing import Final
 
 import pytest
 
-from hkswitch.cli import actions, check
+from hkswitch.cli import actions, add, check
 from hkswitch.model.config import parse
+from hkswitch.model.errors import Exit, Failure
 from hkswitch.unit_names import systemctl
 from hkswitch.unit_names.similar import other_kind
 
@@ -32,6 +33,7 @@ list-unit-files) printf 'nginx.service enabled enabled\\nfstrim.timer disabled e
 list-units) printf 'ngnix.service not-found inactive dead x\\nsrv-data.mount loaded active mounted /srv\\n' ;;
 esac
 """
+UNMASK: Final = "`sudo systemctl unmask old.service`"
 MEANT: Final = "ngnix.service does not exist; did you mean nginx.service?"
 
 
@@ -88,6 +90,7 @@ def test_where_systemctl_gives_no_answer_nothing_is_said_to_be_missing(
     stand_in(tmp_path, monkeypatch, script)
     text = b"groups: {web: {units: [ngnix, other]}}"
     check.print_warnings(text, parse(text, "c.yaml"), Path("c.yaml"))
+    add.check_units(["ngnix.service", "other.service"])
     assert capsys.readouterr().err == ""
 
 
@@ -101,6 +104,31 @@ def test_where_systemd_is_not_running_nothing_is_asked(asked: Path, monkeypatch:
     monkeypatch.setattr(systemctl, "RUNNING", Path("/nonexistent"))
     assert systemctl.missing(["ngnix.service"]) == []
     assert asked.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("units", "reason"),
+    [
+        (["ngnix.service"], f"cannot add the group: {MEANT}"),
+        (["nginx.service", "fstrim.service"], "fstrim.service does not exist; did you mean fstrim.timer?"),
+        (["srv-dat.mount"], "srv-dat.mount does not exist; did you mean srv-data.mount?"),
+        (["zzz.service"], "cannot add the group: zzz.service does not exist"),
+        (["nginx.service"], None),
+        (["old.service"], None),
+    ],
+)
+def test_add_refuses_units_that_do_not_exist(
+    asked: Path, capsys: pytest.CaptureFixture[str], units: list[str], reason: str | None
+) -> None:
+    if reason is None:
+        add.check_units(units)
+        masked = f"hkswitch: old.service is masked; run {UNMASK}, or it cannot be started\n"
+        assert capsys.readouterr().err == (masked if units == ["old.service"] else "")
+        return
+    with pytest.raises(Failure) as caught:
+        add.check_units(units)
+    assert str(caught.value).endswith(reason)
+    assert caught.value.exit_code is Exit.USAGE
 
 
 def test_a_failed_start_names_what_was_meant(asked: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -664,7 +664,7 @@ def test_the_example_groups_are_to_be_replaced(is_debian: bool) -> None:
     assert is_example({group.id: group.units for group in config.groups})
     missing = {unit: GONE for group in config.groups for unit in group.units}
     found = units.loaded(config, missing, {"smb.service": "did you mean smbd.service?"})
-    assert found.advice == "these are the example groups; replace them in the configuration with your own"
+    assert found.advice == "these are the example groups; replace them with `sudo hkswitch add`"
 
 
 KNOWN = {
