@@ -50,6 +50,7 @@ MODULE_MAY_IMPORT = {
     "cli/import_homebridge.py": {"cli", "homebridge", "model"},
     "cli/take_over.py": {"cli", "control", "hap", "homebridge", "model"},
     "cli/still_running.py": {"doctor", "model", "network"},
+    "cli/logs.py": {"cli", "control", "model", "protocol"},
     "cli/main.py": {"cli"},
     "cli/options.py": {"control", "model"},
     "cli/pair.py": {"cli", "control", "hap", "model", "protocol"},

@@ -6,6 +6,7 @@ It does not read the journal itself.
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 import click
@@ -52,14 +53,25 @@ def exec_journalctl(group: str | None) -> NoReturn:
 
     Raises `Failure` if journalctl cannot be started, or if the group is neither configured nor logged.
     """
-    sys.stdout.flush()
     try:
         if group is not None and not _may_be_configured(group):
             _check_for_lines(group)
-        os.execve(JOURNALCTL, journalctl(group), CHILD_ENVIRONMENT)  # noqa: S606 -- no shell is wanted
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise Failure(f"cannot start {JOURNALCTL}: {reason}") from None
+        raise _cannot_start(error) from None
+    replace_by_journalctl(journalctl(group)[2:])
+
+
+def replace_by_journalctl(arguments: Sequence[str]) -> NoReturn:
+    """Replace this process with journalctl, without a pager. Raises `Failure` if it cannot be started."""
+    sys.stdout.flush()
+    try:
+        os.execve(JOURNALCTL, [JOURNALCTL, "--no-pager", *arguments], CHILD_ENVIRONMENT)  # noqa: S606 -- no shell is wanted
+    except (OSError, ValueError) as error:
+        raise _cannot_start(error) from None
+
+
+def _cannot_start(error: Exception) -> Failure:
+    return Failure(f"cannot start {JOURNALCTL}: {getattr(error, 'strerror', None) or error}")
 
 
 def _may_be_configured(group: str) -> bool:

@@ -65,6 +65,7 @@ class LazyGroup(click.Group):
         "add": LazyCommand("hkswitch.cli.add:add", "Add a group of units"),
         "remove": LazyCommand("hkswitch.cli.remove:remove", "Remove groups from the configuration"),
         "edit": LazyCommand("hkswitch.cli.edit:edit", "Edit the configuration"),
+        "logs": LazyCommand("hkswitch.cli.logs:logs", "Show the log of a group"),
         "audit": LazyCommand("hkswitch.cli.audit:audit", "Show the audit log of the root helper"),
         "diagnostics": LazyCommand("hkswitch.cli.diagnostics:diagnostics", "Print details for a bug report"),
         "demo": LazyCommand("hkswitch.cli.demo:demo", "Try a bridge with simulated units"),

@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from hkswitch.cli import config_change, edit
+from hkswitch.cli.logs import matches_of
 from hkswitch.control import client
 from hkswitch.editing.config_replacement import Original
 from hkswitch.editing.new_group import id_of, new_group
@@ -308,3 +309,19 @@ def test_the_daemon_applies_the_services_config_or_the_next_command_is_named(
     else:
         config_change.apply_change(config_file.DEFAULT)
         assert capsys.readouterr().out == said
+
+
+# Logs
+
+
+def test_the_log_of_a_group_is_that_of_its_units_and_of_the_helper() -> None:
+    unit = list(matches_of("web", ("nginx.service",)))
+    assert unit == [
+        *("_SYSTEMD_UNIT=nginx.service", "+", "_PID=1", "UNIT=nginx.service", "+", "_UID=0"),
+        *("COREDUMP_UNIT=nginx.service", "MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1", "+", "_UID=0"),
+        *("OBJECT_SYSTEMD_UNIT=nginx.service", "+", "_UID=0", "_SYSTEMD_SLICE=system-serviceswitch.slice"),
+        *("_TRANSPORT=journal", "SYSLOG_IDENTIFIER=serviceswitch", "HKSWITCH_GROUP=web"),
+    ]
+    commands = list(matches_of("vm", ()))
+    assert "_SYSTEMD_UNIT=hkswitch-command-vm.service" in commands
+    assert "_SYSTEMD_UNIT=hkswitch-command-vm:31.service" in commands

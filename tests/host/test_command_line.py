@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from tests.host.machine import Host, eventually
+from tests.host.machine import SYNC_JOURNAL, Host, eventually
 
 CONFIG = "/etc/hkswitch/config.yaml"
 
@@ -159,6 +159,7 @@ def test_a_group_is_added_edited_used_and_removed_with_sudo(daemon: Host, unchan
         (("add", "no-such-thing-at-all"), 64, "no-such-thing-at-all.service does not exist\n"),
         (("remove", "filserver"), 64, "there is no group 'filserver'; did you mean fileserver?"),
         (("start", "filserver"), 64, "there is no group 'filserver'; did you mean fileserver?"),
+        (("logs", "filserver"), 64, "there is no group 'filserver'; did you mean fileserver?"),
     ],
 )
 def test_a_misspelt_unit_or_group_changes_nothing_and_is_answered_with_the_right_one(
@@ -201,3 +202,33 @@ def test_a_misspelt_unit_is_reported_by_check_start_and_doctor(
     assert started.returncode == 69
     assert f"hkswitch: {meant}" in started.stderr.splitlines()
     assert meant.partition("; ")[2] in daemon.run("hkswitch", "doctor", check=False).stdout
+
+
+# Logs
+
+
+def test_the_log_of_a_group_has_its_units_and_what_the_helper_did_in_order(
+    daemon: Host, stub_units: tuple[str, ...]
+) -> None:
+    program = "/bin/sh -c 'echo serving; exec sleep infinity'"
+    daemon.unit("httpd.service", f"[Service]\nExecStart={program}\n")
+    with daemon.popen("hkswitch", "logs", "--follow", "-n", "0", "web") as following:
+        assert following.stdout is not None
+        daemon.run("hkswitch", "start", "web")
+        wanted = ["allowed for uid", "Started httpd", "serving", "done for uid"]
+        seen: list[str] = []
+        while any(each not in "".join(seen) for each in wanted):
+            seen.append(following.stdout.readline())
+    daemon.run("sh", "-ec", SYNC_JOURNAL)
+    lines = daemon.run("sudo", "hkswitch", "logs", "web").stdout.splitlines()
+    first, last = (max(n for n, line in enumerate(lines) if text in line) for text in (wanted[0], wanted[3]))
+    started = max(n for n, line in enumerate(lines) if wanted[1] in line)
+    assert first < started <= last + 1
+    assert not [line for line in lines if "fileserver" in line]
+    assert len(daemon.run("hkswitch", "logs", "--lines=1", "web").stdout.splitlines()) == 1
+
+
+def test_a_user_who_may_not_read_the_journal_learns_which_group_to_join(daemon: Host) -> None:
+    done = daemon.run("hkswitch", "logs", "web", user="nobody", check=False)
+    assert (done.returncode, done.stdout) == (77, "")
+    assert "`sudo usermod -aG systemd-journal $USER`" in done.stderr
