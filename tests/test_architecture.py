@@ -47,6 +47,7 @@ MODULE_MAY_IMPORT = {
     "cli/doctor.py": {"cli", "doctor"},
     "cli/edit.py": {"cli", "editing", "model"},
     "cli/entry.py": {"model"},
+    "cli/health.py": {"control", "editing", "model", "protocol", "unit_names"},
     "cli/import_homebridge.py": {"cli", "homebridge", "model"},
     "cli/take_over.py": {"cli", "control", "hap", "homebridge", "model"},
     "cli/still_running.py": {"doctor", "model", "network"},

@@ -3,7 +3,7 @@
 import pwd
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -83,6 +83,13 @@ def console() -> Console:
 
 def show_report(report: Report, terminal: Console, state_folder: Path) -> None:
     terminal.print(rendered(report, time.time(), state_folder))
+
+
+def show_problems(problems: Sequence[str], terminal: Console) -> None:
+    """Print the problems below a report; nothing if there are none."""
+    if problems:
+        lines = [Text(f"- {problem}") for problem in problems]
+        terminal.print(Group(Text(), Text("Problems:", "bold red"), *lines))
 
 
 def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_folder: Path) -> list[Text]:

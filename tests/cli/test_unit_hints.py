@@ -1,4 +1,4 @@
-"""What was probably meant by a unit that does not exist: in `check`, `add` and `start`.
+"""What was probably meant by a unit that does not exist: in `check`, `add`, `start` and `status`.
 
 A stand-in for systemctl answers; tests/host/test_command_line.py asks the real one.
 """
@@ -9,10 +9,14 @@ from typing import Final
 
 import pytest
 
-from hkswitch.cli import actions, add, check
+from hkswitch import __version__
+from hkswitch.cli import actions, add, check, health
+from hkswitch.editing.example import EXAMPLE
 from hkswitch.model.config import parse
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.unit_names import systemctl
+from hkswitch.model.unit_state import ActiveState, GroupState, LoadState, UnitState
+from hkswitch.protocol.report import BridgeReport, GroupReport, Report
+from hkswitch.unit_names import systemctl, unit_files
 from hkswitch.unit_names.similar import other_kind
 
 SYSTEMCTL: Final = """#!/bin/sh
@@ -34,6 +38,8 @@ list-units) printf 'ngnix.service not-found inactive dead x\\nsrv-data.mount loa
 esac
 """
 UNMASK: Final = "`sudo systemctl unmask old.service`"
+LACKING: Final = "install the package that provides it, or remove it with `sudo hkswitch edit`"
+UNREAD: Final = "systemd has not read {0}/new.service yet: run `sudo systemctl daemon-reload`"
 MEANT: Final = "ngnix.service does not exist; did you mean nginx.service?"
 
 
@@ -149,3 +155,92 @@ def test_a_failed_start_names_what_was_meant(asked: Path, capsys: pytest.Capture
 )
 def test_a_service_may_stand_for_the_only_unit_of_its_name(unit: str, known: set[str], found: str) -> None:
     assert other_kind(unit, known) == found
+
+
+# Status
+
+
+def state(load: LoadState) -> UnitState:
+    return UnitState(load, ActiveState.INACTIVE, "dead")
+
+
+BRIDGE: Final = BridgeReport("Home", __version__, 0, ("192.0.2.1",), 51826, ())
+WELL: Final = GroupReport("web", "Web", GroupState.OFF, 0, {"nginx.service": state(LoadState.LOADED)})
+
+
+def group(load: LoadState, unit: str = "ngnix.service") -> GroupReport:
+    return GroupReport("typo", "Typo", None, 0, {unit: state(load)})
+
+
+BAD: Final = state(LoadState.BAD_SETTING)
+EXAMPLE_GROUPS: Final = tuple(
+    GroupReport(group_id, group_id, None, 0, dict.fromkeys(units, state(LoadState.NOT_FOUND)))
+    for group_id, units in EXAMPLE.items()
+)
+
+
+def see(unit: str) -> str:
+    return f"`systemctl status {unit}` gives the reason"
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (Report(BRIDGE, (WELL,)), []),
+        (Report(None, (WELL,)), []),
+        (Report(BRIDGE, (group(LoadState.UNKNOWN),)), []),
+        (Report(BRIDGE._replace(pairing_refused=True), ()), []),  # its line has the remedy
+        (
+            Report(BRIDGE._replace(version="0.0.1"), (WELL,)),
+            [f"version 0.0.1 is running, but version {__version__} is installed; {health.RESTART}"],
+        ),
+        (
+            Report(BRIDGE._replace(helper="x", config="y", storage="z", identity="i", network="n"), ()),
+            [
+                "the helper is unavailable; run `sudo hkswitch doctor`",
+                "the configuration on disk is not applied; run `hkswitch check`, then `sudo hkswitch reload`",
+                "hkswitch cannot write to /var/lib/hkswitch; free some space, or run `sudo hkswitch doctor`",
+                "another bridge has the same identity; stop that one",
+                "the bridge waits for a network; run `sudo hkswitch doctor`",
+            ],
+        ),
+        (
+            Report(None, (group(LoadState.NOT_FOUND), group(LoadState.NOT_FOUND)._replace(id="two"))),
+            [f"group typo: {MEANT} Correct it with `sudo hkswitch edit`"],
+        ),
+        (
+            Report(None, (group(LoadState.NOT_FOUND, "zzz.service"),)),
+            [f"group typo: zzz.service does not exist; {LACKING}"],
+        ),
+        (
+            Report(None, (group(LoadState.NOT_FOUND, "new.service"),)),
+            [f"group typo: new.service does not exist; {UNREAD}"],
+        ),
+        (
+            Report(None, EXAMPLE_GROUPS),
+            ["these are the example groups; replace them with `sudo hkswitch add`"],
+        ),
+        (
+            Report(None, (group(LoadState.ERROR)._replace(units=dict.fromkeys("abcdefg", BAD)),)),
+            [
+                *(f"group typo: systemd cannot load {unit}; {see(unit)}" for unit in "abcde"),
+                "and 2 more of these; run `sudo hkswitch doctor`",
+            ],
+        ),
+        (
+            Report(None, (group(LoadState.MASKED),)),
+            ["group typo: ngnix.service is masked; run `sudo systemctl unmask ngnix.service`"],
+        ),
+        (
+            Report(None, (group(LoadState.ERROR, "a.mount"),)),
+            ["group typo: systemd cannot load a.mount; `systemctl status a.mount` gives the reason"],
+        ),
+    ],
+)
+def test_status_ends_with_what_is_wrong_and_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Report, said: list[str]
+) -> None:
+    for name in ("nginx.service", "new.service"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(unit_files, "UNIT_FOLDERS", (tmp_path / "none", tmp_path))
+    assert health.problems(report) == [line.replace("{0}", str(tmp_path)) for line in said]

@@ -189,7 +189,7 @@ def test_a_config_that_others_can_write_is_not_touched(daemon: Host) -> None:
     assert daemon.read(CONFIG) == before
 
 
-def test_a_misspelt_unit_is_reported_by_check_start_and_doctor(
+def test_a_misspelt_unit_is_reported_by_check_start_status_and_doctor(
     daemon: Host, unchanged_in_the_end: str
 ) -> None:
     daemon.write(CONFIG, unchanged_in_the_end + "  typo: {units: [ngnix]}\n")
@@ -201,6 +201,9 @@ def test_a_misspelt_unit_is_reported_by_check_start_and_doctor(
     started = daemon.run("hkswitch", "start", "typo", check=False)
     assert started.returncode == 69
     assert f"hkswitch: {meant}" in started.stderr.splitlines()
+    shown = daemon.run("hkswitch", "status", user="nobody").stdout
+    assert shown.endswith(f"Problems:\n- group typo: {meant} Correct it with `sudo hkswitch edit`\n")
+    assert "Problems" not in daemon.run("hkswitch", "status", "web", check=False).stdout
     assert meant.partition("; ")[2] in daemon.run("hkswitch", "doctor", check=False).stdout
 
 
