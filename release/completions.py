@@ -3,7 +3,7 @@
     python release/completions.py FOLDER
 
 Commands and options are written into the scripts, so that completing them starts no program. For groups and
-controllers, the scripts ask hkswitch, and accept only what can be a group's id or a controller's ID: bash
+controllers, the scripts ask hkswitch, and systemctl for units; they accept only what can be such a name: bash
 expands what a completion offers, and a hostile daemon could have it run a command.
 """
 
@@ -30,6 +30,7 @@ class Value(Enum):
     FOLDER = auto()
     GROUP = auto()
     CONTROLLER = auto()
+    UNIT = auto()
     FREE = auto()
 
 
@@ -40,7 +41,10 @@ VALUES: Final[Mapping[str, Value]] = {
     "GROUP": Value.GROUP,
     "CONTROLLER": Value.CONTROLLER,
     "OLD=COPY": Value.FILE,
+    "UNIT": Value.UNIT,
     "NAME": Value.FREE,
+    "ID": Value.FREE,
+    "TYPE": Value.FREE,
     "IP": Value.FREE,
     "N": Value.FREE,
 }
@@ -125,11 +129,14 @@ def scripts() -> dict[str, str]:
 
 _GROUPS = """hkswitch status --json 2>/dev/null | sed -n 's/^      "id": "\\([a-z0-9-]*\\)",$/\\1/p'"""
 _CONTROLLERS = """hkswitch pair --list 2>/dev/null | sed -n 's/^\\([0-9A-F-]*\\)  .*/\\1/p'"""
+_LISTED = "systemctl list-unit-files --type=service --no-legend --no-pager --plain 2>/dev/null"
+_UNITS = f"""{_LISTED} | sed -n 's/^\\([A-Za-z0-9:_.@-]*\\)\\.service .*/\\1/p'"""
 _BASH_OFFERS: Final = {
     Value.FILE: "compopt -o default",  # of readline: files
     Value.FOLDER: "compopt -o dirnames",
     Value.GROUP: "words=$(_hkswitch_groups)",
     Value.CONTROLLER: "words=$(_hkswitch_controllers)",
+    Value.UNIT: "words=$(_hkswitch_units)",
 }
 
 
@@ -138,6 +145,7 @@ def bash(whole: Command, commands: Iterable[Command]) -> Iterator[str]:
     yield from ("# shellcheck shell=bash", NOTE, "")
     yield from ("_hkswitch_groups() {", f"    {_GROUPS}", "}", "")
     yield from ("_hkswitch_controllers() {", f"    {_CONTROLLERS}", "}", "")
+    yield from ("_hkswitch_units() {", f"    {_UNITS}", "}", "")
     yield "_hkswitch() {"
     yield '    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command="" words="" i'
     yield "    COMPREPLY=()"
@@ -202,6 +210,14 @@ _hkswitch_controllers() {{
     _wanted controllers expl controller compadd -a controllers
 }}
 
+_hkswitch_units() {{
+    [[ $PREFIX != -* ]] || return 1
+    local expl
+    local -a units
+    units=(${{(f)"$(_call_program units {_UNITS})"}})
+    _wanted units expl unit compadd -a units
+}}
+
 _hkswitch() {{
     local curcontext=$curcontext state ret=1
     local -a commands line
@@ -212,6 +228,7 @@ _ZSH_OFFERS: Final = {
     Value.FOLDER: "folder:_files -/",
     Value.GROUP: "group:_hkswitch_groups",
     Value.CONTROLLER: "controller:_hkswitch_controllers",
+    Value.UNIT: "unit:_hkswitch_units",
     Value.FREE: "value: ",
 }
 
@@ -282,6 +299,11 @@ function __hkswitch_controllers
     hkswitch pair --list 2>/dev/null | string replace --filter --regex '^([0-9A-F-]*)  .*' '$1'
 end
 
+function __hkswitch_units
+    string match --quiet -- '-*' (commandline -ct); and return
+    {_LISTED} | string replace --filter --regex '^([A-Za-z0-9:_.@-]*)\\.service .*' '$1'
+end
+
 # Whether the command, the first word that is not an option, is one of these; without arguments: none yet.
 function __hkswitch_command
     set -l words (commandline -opc)
@@ -295,6 +317,7 @@ _FISH_ARGUMENTS: Final = {
     Value.FILE: "-F",
     Value.GROUP: "-a '(__hkswitch_groups)' -d Group",
     Value.CONTROLLER: "-a '(__hkswitch_controllers)' -d Controller",
+    Value.UNIT: "-a '(__hkswitch_units)' -d Unit",
 }
 _FISH_VALUES: Final = {
     Value.FILE: " -rF",

@@ -69,7 +69,7 @@ _CHROOT: Final = (
 )
 _LOGGING: Final = _for_the_helper("log_input", "log_output", in_the_rule="LOG_INPUT: or LOG_OUTPUT:")
 _LIMITS: Final = _for_the_helper("rlimit_as", "rlimit_cpu", "rlimit_data", "rlimit_nofile", "rlimit_stack")
-_SOCKET: Final = "use `helper: socket`, which needs no sudo (docs/sandbox.md)"
+_SOCKET: Final = "use `helper: socket`, which needs no sudo (`man hkswitch.yaml` has the commands)"
 
 _NOT_ROOT: Final = "the sandbox of hkswitch.service keeps sudo from becoming root"
 _NO_RULE: Final = "sudo has no rule that lets hkswitch start the helper without a password"

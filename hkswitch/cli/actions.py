@@ -26,7 +26,7 @@ from hkswitch.model import config_file
 from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
 from hkswitch.model.printable import printable, printable_lines
-from hkswitch.model.unit_state import Action, GroupState, UnitHealth
+from hkswitch.model.unit_state import Action, GroupState, LoadState, UnitHealth
 from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.report import GroupReport, unknown_group
 
@@ -113,7 +113,7 @@ def _finish(action: Action, group_id: str, asked: client.PendingRequest, path: P
     except Failure as failure:
         _print_error(f"hkswitch: {failure}")
         if failure.exit_code is Exit.UNAVAILABLE and not _is_denied(str(failure)):
-            _print_journals(path, group_id, str(failure), asked.sent_at_unix_seconds)
+            _print_reasons(path, group_id, str(failure), asked.sent_at_unix_seconds)
         return failure.exit_code
     return Exit.OK
 
@@ -153,16 +153,18 @@ def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon,
         reason = error.strerror or str(error)
         raise Failure(f"cannot start {HELPER[0]}: {reason}; is hkswitch installed?") from error
     deadline_seconds = None if wait else time.monotonic() + REFUSED_WITHIN_SECONDS
-    return [
-        _end_of(helpers[each], deadline_seconds) if each in helpers else _unknown(each, known or ())
+    codes = {
+        each: _end_of(helpers[each], deadline_seconds) if each in helpers else _unknown(each, known or ())
         for each in group_ids
-    ]
+    }
+    _print_hints_for(unit for each, units in (known or {}).items() if codes.get(each) for unit in units)
+    return [*codes.values()]
 
 
-def _configured_groups() -> list[str] | None:
-    """Return the groups; None if the configuration cannot be read: the helper says why."""
+def _configured_groups() -> dict[str, tuple[str, ...]] | None:
+    """Return the groups' units by id; None if the configuration cannot be read: the helper says why."""
     try:
-        return [group.id for group in config_file.read(config_file.DEFAULT).groups]
+        return {group.id: group.units for group in config_file.read(config_file.DEFAULT).groups}
     except (ConfigError, ConfigUnreadable):
         return None
 
@@ -189,8 +191,8 @@ def _end_of(helper: "subprocess.Popen[bytes]", deadline_seconds: float | None) -
     return Exit.OK if code == 0 else Exit.UNAVAILABLE
 
 
-def _print_journals(path: Path, group_id: str, failure: str, since_unix_seconds: float) -> None:
-    """Print the last lines of the units that failed since then, or how to see them."""
+def _print_reasons(path: Path, group_id: str, failure: str, since_unix_seconds: float) -> None:
+    """Print the last lines of the units that failed since then, or how to see them; and misspelt units."""
     try:
         groups = client.ask_report(path).groups
     except Failure:
@@ -200,6 +202,16 @@ def _print_journals(path: Path, group_id: str, failure: str, since_unix_seconds:
             whose = f"the commands of {group_id}" if group.commands else ""
             for unit in failed_units(group, failure)[:MOST_JOURNALS]:
                 _print_error(_journal(unit, since_unix_seconds, whose))
+            _print_hints_for(unit for unit, state in group.units.items() if state.load is LoadState.NOT_FOUND)
+
+
+def _print_hints_for(units: Iterable[str]) -> None:
+    """Print what was probably meant by those of these units that do not exist."""
+    if suspected := tuple(units):
+        from hkswitch.unit_names import systemctl  # noqa: PLC0415 -- only a failure needs it
+
+        for unit, hint in systemctl.hints(systemctl.missing(suspected)).items():
+            _print_error(f"hkswitch: {unit} does not exist; {hint}")
 
 
 def failed_units(group: GroupReport, failure: str) -> tuple[str, ...]:

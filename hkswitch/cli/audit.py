@@ -50,31 +50,45 @@ def journalctl(group: str | None, *options: str) -> list[str]:
 
 
 def show_journal(group: str | None) -> NoReturn:
-    """Show the audit log and exit; without a terminal, by replacing this process with journalctl.
+    """Show the audit log, and exit.
 
     Raises `Failure` if journalctl cannot be started, or if the group is neither configured nor logged.
     """
-    sys.stdout.flush()
     try:
         if group is not None and not _may_be_configured(group):
             _check_for_lines(group)
-        if columns_of(sys.stdout) is not None:
-            sys.exit(_show_lines(journalctl(group)))
-        os.execve(JOURNALCTL, journalctl(group), CHILD_ENVIRONMENT)  # noqa: S606 -- no shell is wanted
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise Failure(f"cannot start {JOURNALCTL}: {reason}") from None
+        raise _cannot_start(error) from None
+    show_lines_of(journalctl(group))
 
 
-def _show_lines(command: list[str]) -> int:
+def show_lines_of(command: list[str]) -> NoReturn:
+    """Show what journalctl prints, and exit; without a terminal, by replacing this process with it.
+
+    Raises `Failure` if it cannot be started.
+    """
+    sys.stdout.flush()
+    try:
+        if columns_of(sys.stdout) is not None:
+            sys.exit(_show_each_line(command))
+        os.execve(command[0], command, CHILD_ENVIRONMENT)  # noqa: S606 -- no shell is wanted
+    except (OSError, ValueError) as error:
+        raise _cannot_start(error) from None
+
+
+def _show_each_line(command: list[str]) -> int:
     """Print the lines of a program as wide as the terminal; return its exit code."""
-    with subprocess.Popen(  # noqa: S603 -- no shell, and the group cannot become an option
+    with subprocess.Popen(  # noqa: S603 -- no shell, and no group can become an option
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=CHILD_ENVIRONMENT, errors="replace"
     ) as asked:
         assert asked.stdout is not None  # noqa: S101 -- it is a pipe
         for line in asked.stdout:
             say(printable(line.rstrip("\n")))
     return asked.returncode
+
+
+def _cannot_start(error: Exception) -> Failure:
+    return Failure(f"cannot start {JOURNALCTL}: {getattr(error, 'strerror', None) or error}")
 
 
 def _may_be_configured(group: str) -> bool:

@@ -1,7 +1,7 @@
 """`hkswitch check`: validates the configuration.
 
-It also warns about dangerous units, about users and directories that this machine lacks, and about programs
-that root does not trust.
+It also warns about dangerous units, about units, users and directories that this machine lacks, and about
+programs that root does not trust.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,9 @@ from hkswitch.model.config_file import config_bytes
 from hkswitch.model.dangerous_units import entries_of, warnings
 from hkswitch.model.errors import Problem
 from hkswitch.model.group import Group
+from hkswitch.model.misspelt_suffixes import unit_meant
 from hkswitch.model.yaml_nodes import Node, Position, Scalar, Sequence, read
+from hkswitch.unit_names import systemctl
 
 
 @click.command(epilog=examples("hkswitch check", "hkswitch check --config new.yaml"))
@@ -27,16 +29,21 @@ def check(config_file: Path) -> None:
     """Validate the configuration.
 
     Also warns about units that would cut off hkswitch or the machine when switched, about misspelt suffixes,
-    about users and directories that do not exist on this machine, and about programs that root would run
-    although other users can write them.
+    about units, users and directories that do not exist on this machine, and about programs that root would
+    run although other users can write them.
     """
     contents = config_bytes(config_file)
-    config = parse(contents, str(config_file))
-    for found in sorted((*warnings(contents, config), *_of_machine(contents, config))):
+    print_warnings(contents, parse(contents, str(config_file)), config_file)
+    say("configuration OK")
+
+
+def print_warnings(contents: bytes, config: Config, config_file: Path) -> None:
+    """Print the warnings about a valid config on standard error, in the order of the file."""
+    of_machine = (*_of_machine(contents, config), *_missing_units(contents, config))
+    for found in sorted((*warnings(contents, config), *of_machine)):
         # As compilers print them, so that editors can jump there.
         place = f"{config_file}:{found.line}:{found.column}"
         say(f"{place}: warning: {found.path}: {found.message}", err=True)
-    say("configuration OK")
 
 
 def _of_machine(contents: bytes, config: Config) -> Iterator[Problem]:
@@ -85,3 +92,16 @@ def _why_refused(program: str) -> str:
         if Path(program).exists() and (refusal := refused.why_no_program(program)):
             return "" if refused.is_permission_denied(refusal) else str(refusal)
     return ""
+
+
+def _missing_units(contents: bytes, config: Config) -> Iterator[Problem]:
+    """Yield the units that systemd does not find, where it is running."""
+    missing = systemctl.missing(unit for group in config.groups for unit in group.units)
+    hints = systemctl.hints(missing)
+    groups = entries_of(entries_of(read(contents, []))["groups"]) if missing else {}
+    for group in config.groups if missing else ():
+        units = entries_of(groups[group.id]).get("units")
+        for index, unit in enumerate(group.units):
+            if unit in missing and not unit_meant(unit) and isinstance(units, Sequence):
+                hint = f"; {hints[unit]}" if unit in hints else ""
+                yield units.items[index].position.problem(f"{unit} does not exist{hint}")

@@ -3,7 +3,7 @@
 import pwd
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -111,6 +111,14 @@ def _at_present(
 def _print(report: RenderableType, terminal: Console, end: str = "\n") -> None:
     """Print a report. A terminal folds a word that is longer than a line; rich would cut it."""
     terminal.print(report, end=end, overflow="ignore", no_wrap=True, crop=False)
+
+
+def show_problems(problems: Sequence[str], terminal: Console) -> None:
+    """Print the problems below a report; nothing if there are none."""
+    if problems:
+        columns = max(terminal.width, NARROWEST_COLUMNS)
+        lines = [_fit(Text(f"- {problem}"), columns) for problem in problems]
+        _print(Group(Text(), Text("Problems:", "bold red"), *lines), terminal)
 
 
 def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_folder: Path) -> list[Text]:

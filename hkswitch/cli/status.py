@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 import click
 
 from hkswitch.cli.entry import in_event_loop
+from hkswitch.cli.health import problems
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples, json_option, state_option
-from hkswitch.control import client, is_of_service, socket_of
+from hkswitch.control import STATE_FOLDER, client, is_of_service, socket_of
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import GroupState
@@ -42,8 +43,8 @@ def status(
     """Show each group and its units.
 
     With one GROUP, the exit code is 0 if it is on, and 3 if not. While the service is stopped, the states
-    come from systemd, and only then is --config read. --watch needs a running daemon, and reconnects when it
-    restarts.
+    come from systemd, and only then is --config read. Problems, if there are any, are listed at the end, with
+    their remedies. --watch needs a running daemon, and reconnects when it restarts.
     """
     groups = tuple(dict.fromkeys(groups))
     if watched:
@@ -56,7 +57,10 @@ def status(
     else:
         from hkswitch.cli import render  # noqa: PLC0415 -- JSON does not wait for rich
 
-        render.show_report(report, render.console(), state_folder)
+        terminal = render.console()
+        render.show_report(report, terminal, state_folder)
+        if state_folder == STATE_FOLDER:
+            render.show_problems(problems(report), terminal)
     sys.exit(exit_code(report, groups))
 
 

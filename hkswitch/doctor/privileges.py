@@ -36,15 +36,17 @@ PACKAGED_DROP_IN: Final = f"/usr/lib/systemd/system/{DAEMON_UNIT}.d/50-systemd-2
 SOCKET_DROP_IN: Final = "/usr/lib/hkswitch/systemd/helper-socket.conf"
 
 _LINK_DROP_IN: Final = (
-    f"run `sudo install -d /etc/systemd/system/{DAEMON_UNIT}.d`, "
-    f"`sudo ln -s {SOCKET_DROP_IN} /etc/systemd/system/{DAEMON_UNIT}.d/` and "
-    f"`sudo systemctl daemon-reload`, and restart {DAEMON_UNIT}"
+    f"run `sudo mkdir -p /etc/systemd/system/{DAEMON_UNIT}.d`, "
+    f"`sudo ln -s {SOCKET_DROP_IN} /etc/systemd/system/{DAEMON_UNIT}.d`, "
+    f"`sudo systemctl daemon-reload` and `sudo systemctl restart {DAEMON_UNIT}`"
 )
 
 TRIAL_USER: Final = "nobody"
 """The user of the trial: not the daemon's, whose other processes could tamper with the trial's process."""
 
-_REMOVE_SETTING: Final = f"remove it, run `sudo systemctl daemon-reload`, and restart {DAEMON_UNIT}"
+_REMOVE_SETTING: Final = (
+    f"remove it, then run `sudo systemctl daemon-reload` and `sudo systemctl restart {DAEMON_UNIT}`"
+)
 _OFF: Final = frozenset({"", "no", "false", "off", "0", "n", "f"})
 
 

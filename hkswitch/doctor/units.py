@@ -1,9 +1,7 @@
 """Checks that systemd answers on the bus and has the configured units; suggests fixes for missing ones."""
 
 import asyncio
-import os
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -21,38 +19,22 @@ from hkswitch.doctor.finding import (
     skip,
 )
 from hkswitch.doctor.programs import CannotRun, run
+from hkswitch.editing.example import is_example
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable, Failure
 from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.unit_state import LoadState, UnitHealth, UnitState
 from hkswitch.systemd.units import Systemd
+from hkswitch.unit_names.systemctl import LOADED_UNITS, UNIT_FILES, known_names
+from hkswitch.unit_names.unit_files import UNIT_FOLDERS, hint
 
 BUS_TIMEOUT_SECONDS: Final = 10
-
-UNIT_FOLDERS: Final = (
-    *("/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient"),
-    *("/run/systemd/generator.early", "/etc/systemd/system", "/etc/systemd/system.attached"),
-    *("/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/generator"),
-    *("/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"),
-    "/run/systemd/generator.late",
-)
-"""The folders of unit files (systemd.unit(5)); systemd lists only those that existed at its last reload."""
-
-LEAST_SIMILARITY: Final = 0.7
-"""The least ratio of difflib: ngnix is similar to nginx (0.8), but smb is not similar to nmb (0.67)."""
 
 _REMEDIES: Final = {
     LoadState.NOT_FOUND: "install the package that provides it, or remove it from the configuration",
     LoadState.MASKED: "run `sudo systemctl unmask {unit}`, or remove it from the configuration",
 }
 _OTHER_REMEDY: Final = "`systemctl status {unit}` gives the reason"
-
-EXAMPLE: Final = {
-    "vm-guests": ("libvirt-guests.service",),
-    "fileserver": ("smb.service", "nmb.service", "netatalk.service"),
-    "web": ("httpd.service",),
-}
-"""The units of the groups in config.example.yaml."""
 
 
 async def bus_and_units(context: Context) -> tuple[Finding, Finding]:
@@ -94,38 +76,15 @@ async def hints(units: Iterable[str]) -> Mapping[str, str]:
     if not missing:
         return {}
     folders = await _printed("show", "--property=UnitPath", "--value")
-    listed = await _printed("list-unit-files", "--no-legend", "--no-pager", "--plain")
-    known = {name for line in listed.splitlines() for name in line.split()[:1]}
-    paths = tuple(map(Path, dict.fromkeys((*folders.split(), *UNIT_FOLDERS))))
-    return {unit: hint for unit in missing if (hint := _hint(unit, paths, known))}
-
-
-def file_of(unit: str, folders: Iterable[Path]) -> Path | None:
-    """Return the file of a unit, or of its template, in one of the folders; not a dangling link."""
-    names = dict.fromkeys((unit, _template(unit)))
-    # Path.exists raises for a name that is too long, and for a folder that this user cannot read.
-    files = (folder / name for folder in folders for name in names)
-    return next((file for file in files if os.path.exists(file)), None)  # noqa: PTH110
-
-
-def similar(unit: str, known: Iterable[str]) -> str:
-    """Return the most similar of the known names; empty if none is similar.
-
-    The suffix must be equal, as too many names share it. An instance is compared with templates.
-    """
-    stem, dot, kind = _template(unit).rpartition(".")
-    stems = (name.removesuffix(dot + kind) for name in known if name.endswith(dot + kind))
-    among = sorted(each for each in stems if each.endswith("@") is stem.endswith("@"))
-    for found in get_close_matches(stem, among, n=1, cutoff=LEAST_SIMILARITY):
-        instance = unit.partition("@")[2] or f".{kind}"
-        return found + instance
-    return ""
+    known = known_names(f"{await _printed(*UNIT_FILES)}\n{await _printed(*LOADED_UNITS)}")
+    paths = tuple(dict.fromkeys((*map(Path, folders.split()), *UNIT_FOLDERS)))
+    return {unit: found for unit in missing if (found := hint(unit, paths, known))}
 
 
 def _advice(config: Config, missing: Mapping[str, UnitState], known: Mapping[str, str]) -> str:
     """Return the remedies for the units in the message, each once and with its units."""
-    if {group.id: group.units for group in config.groups} == EXAMPLE:
-        return "these are the example groups; replace them in the configuration with your own"
+    if is_example({group.id: group.units for group in config.groups}):
+        return "these are the example groups; replace them with `sudo hkswitch add`"
     in_order = (unit for group in config.groups for unit in group.units if unit in missing)
     units_of: dict[str, list[str]] = {}
     for unit in tuple(dict.fromkeys(in_order))[:MOST_NAMED]:
@@ -163,20 +122,6 @@ async def _states(units: set[str]) -> Mapping[str, UnitState] | Failure:
         return failure
     except TimeoutError:
         return BusUnavailable(f"no answer within {BUS_TIMEOUT_SECONDS} s")
-
-
-def _hint(unit: str, folders: Iterable[Path], known: Iterable[str]) -> str:
-    if file := file_of(unit, folders):
-        return f"systemd has not read {file} yet: run `sudo systemctl daemon-reload`"
-    meant = similar(unit, known)
-    return f"did you mean {meant}?" if meant else ""
-
-
-def _template(unit: str) -> str:
-    """Return the template of an instance, or the unit itself."""
-    stem, dot, kind = unit.rpartition(".")
-    prefix, at, _ = stem.partition("@")
-    return prefix + at + dot + kind
 
 
 async def _printed(*arguments: str) -> str:

@@ -202,15 +202,15 @@ def unknown(what: str, text: str, allowed: tuple[str, ...]) -> str:
     return f"unknown {what} {shown(text)}; {hint}"
 
 
-def closest(text: str, allowed: tuple[str, ...]) -> str:
-    """Return the allowed value that `text` is probably meant to be; empty if there is none."""
+def closest(text: str, allowed: tuple[str, ...], least: float = 0.6) -> str:
+    """Return the allowed value that `text` is probably meant to be, or empty; `least` is difflib's cutoff."""
     from difflib import SequenceMatcher, get_close_matches  # noqa: PLC0415 -- only a mistake needs it
 
     def likeness(value: str) -> float:
         # The beginning tells more: 'state' is 'status', although it has more in common with 'start'.
         return SequenceMatcher(None, text, value).ratio() + value.startswith(text[:4]) / 5
 
-    return max(get_close_matches(text, allowed), key=likeness, default="")
+    return max(get_close_matches(text, allowed, cutoff=least), key=likeness, default="")
 
 
 def argument(scalar: Scalar) -> str:

@@ -13,6 +13,9 @@ CHECK_INTERVAL_SECONDS = 30
 STATUS_INTERVAL_SECONDS = 5
 TIMEOUT_SECONDS = 10
 
+MOST_DETACHED = 32
+"""Detached commands of a group at once."""
+
 RESERVED_AIDS = frozenset({0, 1, 7})
 """0 is not a valid AID, 1 is the bridge, and iOS ignores 7 (HAP-python #61)."""
 

@@ -1,7 +1,8 @@
 """Services whose name ends like the suffix of a unit, misspelt. Only a warning. Pure: no I/O."""
 
-from difflib import get_close_matches
 from typing import Final
+
+from hkswitch.model.config_values import closest
 
 _SUFFIXES: Final = ("service", "socket", "target", "timer", "mount", "automount", "swap", "path", "slice")
 _LEAST_SIMILARITY: Final = 0.8
@@ -13,5 +14,5 @@ def unit_meant(unit: str) -> str:
     name, dot, suffix = unit.removesuffix(".service").rpartition(".")
     if not (dot and unit.endswith(".service")):
         return ""
-    close = get_close_matches(suffix, _SUFFIXES, n=1, cutoff=_LEAST_SIMILARITY)
-    return f"{name}.{close[0]}" if close else ""
+    close = closest(suffix, _SUFFIXES, _LEAST_SIMILARITY)
+    return f"{name}.{close}" if close else ""

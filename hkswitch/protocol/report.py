@@ -114,7 +114,12 @@ class Report(NamedTuple):
 
 def unknown_group(group_id: str, known: Iterable[str]) -> Failure:
     """Return the failure for a group that does not exist; `known` are the groups that do."""
-    return Failure(f"there is no group {group_id!r}; the groups are {', '.join(known)}", Exit.USAGE)
+    from hkswitch.model.config_values import closest  # noqa: PLC0415 -- only a mistake needs it
+
+    groups = tuple(known)
+    meant = closest(group_id, groups)
+    hint = f"did you mean {meant}?" if meant else f"the groups are {', '.join(groups)}"
+    return Failure(f"there is no group {group_id!r}; {hint}", Exit.USAGE)
 
 
 def as_object(report: Report) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Final, NamedTuple, Protocol
 
 from hkswitch.model.environment import SEARCH_PATH
-from hkswitch.model.group import Argv, Group
+from hkswitch.model.group import MOST_DETACHED, Argv, Group
 from hkswitch.model.unit_state import (
     Action,
     GroupState,
@@ -28,9 +28,6 @@ COMMAND_ENVIRONMENT: Final = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
 
 DETACHED_SECONDS: Final = 600
 """The time limit of a detached command, unless `timeout_seconds` is more."""
-
-MOST_DETACHED: Final = 32
-"""Detached commands of a group at once."""
 
 PROBE_AGAIN_SECONDS: Final = 0.5
 """The interval between probes of a group that has not reached the requested state."""

@@ -93,7 +93,7 @@ def test_the_units_of_commands_are_named_in_words(
     journalctl(tmp_path, monkeypatch, script)
     lamp = GroupReport("lamp", "Lamp", GroupState.OFF, 0, {}, commands=True)
     monkeypatch.setattr(client, "ask_report", lambda _: Report(None, (lamp,)))
-    actions._print_journals(tmp_path, "lamp", "start lamp failed: /opt/lamp exited with status 1", BEGAN)
+    actions._print_reasons(tmp_path, "lamp", "start lamp failed: /opt/lamp exited with status 1", BEGAN)
     assert capsys.readouterr().err == shown
 
 

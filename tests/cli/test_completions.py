@@ -40,6 +40,17 @@ REPORT = Report(
     tuple(GroupReport(name, name.title(), GroupState.ON, 1, {}) for name in ("web", "vm-guests", "vpn")),
 )
 
+LISTED = """\
+nginx.service           enabled  enabled
+nmbd@.service           disabled enabled
+smbd.service            masked   enabled
+$(reboot).service       enabled  enabled
+fstrim.timer            enabled  enabled
+"""
+"""What systemctl lists, and names that no completion may offer."""
+
+UNITS = "list-unit-files --type=service --no-legend --no-pager --plain"
+
 COMPLETE = """\
 source "$1"
 command_not_found_handle() { printf '%s\\n' "$1" >>"$STARTED"; return 127; }
@@ -61,7 +72,7 @@ class Completed:
 
 
 def complete(folder: Path, *words: str, answering: bool = False) -> Completed:
-    """Complete the last of `words` in bash, where there is no program, or a hkswitch that answers."""
+    """Complete the last of `words` in bash, where there is no program, or those that answer."""
     started = folder / "started"
     started.write_text("")
     script = folder / "hkswitch.bash"
@@ -70,6 +81,7 @@ def complete(folder: Path, *words: str, answering: bool = False) -> Completed:
     programs.mkdir(exist_ok=True)
     if answering:
         stand_in(programs / "hkswitch", started)
+        stand_in(programs / "systemctl", started)
     path = f"{programs}:{os.environ['PATH']}" if answering else str(programs)
     bash = shutil.which("bash")
     assert bash
@@ -86,8 +98,12 @@ def complete(folder: Path, *words: str, answering: bool = False) -> Completed:
 
 
 def stand_in(file: Path, started: Path) -> None:
-    """A program that answers as hkswitch does, and notes what it was asked."""
-    answers = {"status --json": status.report_as_json(REPORT), "pair --list": pair.list_as_text(CONTROLLERS)}
+    """A program that answers as hkswitch and systemctl do, and notes what it was asked."""
+    answers = {
+        "status --json": status.report_as_json(REPORT),
+        "pair --list": pair.list_as_text(CONTROLLERS),
+        UNITS: LISTED,
+    }
     cases = "\n".join(
         f"{shlex.quote(asked)}) printf '%s\\n' {shlex.quote(said)} ;;" for asked, said in answers.items()
     )
@@ -154,7 +170,14 @@ def test_bash_offers_what_goes_on_as_it_was_begun(
 
 
 FILES, FOLDERS, NOTHING = ["compopt -o default"], ["compopt -o dirnames"], list[str]()
-VALUES = {"FILE": FILES, "OLD=COPY": FILES, "DIR": FOLDERS, "IP": NOTHING, "N": NOTHING, "NAME": NOTHING}
+VALUES = {
+    "FILE": FILES,
+    "OLD=COPY": FILES,
+    "DIR": FOLDERS,
+    "IP": NOTHING,
+    "N": NOTHING,
+    **dict.fromkeys(("NAME", "ID", "TYPE"), NOTHING),
+}
 
 
 @pytest.mark.parametrize(
@@ -183,6 +206,12 @@ def test_bash_asks_for_the_groups_once(tmp_path: Path, name: str) -> None:
 
 def test_bash_asks_for_the_controllers_once(tmp_path: Path) -> None:
     assert complete(tmp_path, "unpair", "", answering=True) == Completed([PHONE, TABLET], ["pair --list"])
+
+
+def test_bash_asks_systemctl_for_the_units_once_and_offers_services(tmp_path: Path) -> None:
+    done = complete(tmp_path, "add", "n", answering=True)
+    assert done.offered == ["nginx", "nmbd@"]
+    assert done.started == [UNITS]
 
 
 def test_bash_offers_files_for_a_config_of_homebridge(tmp_path: Path) -> None:
@@ -306,18 +335,19 @@ def test_fish_offers_groups_where_they_are_meant() -> None:
 
 def test_zsh_reads_groups_and_controllers_as_bash_does() -> None:
     scripts = re.findall(r"\| *\n? *sed -n '([^']+)'", BASH)
-    assert len(scripts) == 2
+    assert len(scripts) == 3
     assert re.findall(r"\| *\n? *sed -n '([^']+)'", ZSH) == scripts
 
 
 def test_fish_reads_groups_and_controllers_of_what_the_program_prints() -> None:
-    groups, controllers = (
+    groups, controllers, units = (
         [match[1] for line in printed.splitlines() if (match := re.match(pattern, line))]
         for pattern, printed in zip(
             re.findall(r"--filter --regex '([^']+)' '\$1'", FISH),
-            (status.report_as_json(REPORT), pair.list_as_text(CONTROLLERS)),
+            (status.report_as_json(REPORT), pair.list_as_text(CONTROLLERS), LISTED),
             strict=True,
         )
     )
+    assert units == ["nginx", "nmbd@", "smbd"]
     assert groups == ["web", "vm-guests", "vpn"]
     assert controllers == [PHONE, TABLET]

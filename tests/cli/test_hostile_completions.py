@@ -25,9 +25,10 @@ _hkswitch
 def offered(folder: Path, said: str, *words: str) -> list[str]:
     script = folder / "hkswitch.bash"
     script.write_text(BASH)
-    program = folder / "hkswitch"
-    program.write_text(f"#!/bin/sh\nprintf '%s\\n' {shlex.quote(said)}\n")
-    program.chmod(0o755)
+    for name in ("hkswitch", "systemctl"):
+        program = folder / name
+        program.write_text(f"#!/bin/sh\nprintf '%s\\n' {shlex.quote(said)}\n")
+        program.chmod(0o755)
     done = subprocess.run(
         ["bash", "--norc", "--noprofile", "-c", COMPLETE, "bash", script, "hkswitch", *words],
         env={"PATH": f"{folder}:{os.environ['PATH']}", "RAN": str(folder / "ran")},
@@ -47,8 +48,9 @@ def offered(folder: Path, said: str, *words: str) -> list[str]:
         (("unpair", ""), "{}  admin  connected", PHONE),
         (("start", ""), '      "id": "{}",', "web"),
         (("status", ""), '      "id": "{}",', "web"),
+        (("add", ""), "{}.service  enabled enabled", "nginx"),
     ],
-    ids=["unpair", "start", "status"],
+    ids=["unpair", "start", "status", "add"],
 )
 def test_a_name_that_bash_would_run_is_not_offered(
     tmp_path: Path, words: tuple[str, ...], line: str, good: str, name: str

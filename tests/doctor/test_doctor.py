@@ -41,6 +41,7 @@ from hkswitch.doctor import (
 )
 from hkswitch.doctor.finding import Check, Finding, Verdict, fail, ok, skip, todo, warn
 from hkswitch.doctor.programs import Completed
+from hkswitch.editing.example import is_example
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.taken_over import TakenOver, Texts
@@ -54,6 +55,8 @@ from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.helper import CONFIG_CHANGED, SOCKET_IS_SET
 from hkswitch.protocol.report import BridgeReport, PairedController
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
+from hkswitch.unit_names.similar import similar
+from hkswitch.unit_names.unit_files import file_of
 from tests.support.command import HKSWITCH, run
 
 ROOT = Path(__file__).parents[2]
@@ -467,7 +470,7 @@ CLOCK = (privileges.Setting("ProtectClock", "yes", "/etc/x.conf"),)
             OFF,
             CLOCK,
             FAIL,
-            "ProtectClock=yes in /etc/x.conf; remove it, run `sudo systemctl daem",
+            "ProtectClock=yes in /etc/x.conf; remove it, then run `sudo systemctl daem",
         ),
         (ON, OFF, (), FAIL, "a setting of its unit implies it"),
         (ON, ON, CLOCK, FAIL, "process 1 has it too; turn it off in the settings"),
@@ -728,12 +731,17 @@ def test_the_hint_for_a_missing_unit_is_the_advice(
     judged(found, FAIL, words)
 
 
-def test_the_example_groups_are_to_be_replaced() -> None:
-    config = parse((Path(__file__).parents[2] / "config.example.yaml").read_bytes(), "")
-    assert {group.id: group.units for group in config.groups} == units.EXAMPLE
+@pytest.mark.parametrize("is_debian", [False, True])
+def test_the_example_groups_are_to_be_replaced(is_debian: bool) -> None:
+    text = (ROOT / "config.example.yaml").read_bytes()
+    if is_debian:
+        [change] = re.findall(r"sed -i -E '(.*)'", (ROOT / "packaging" / "deb").read_text())
+        text = subprocess.run(["sed", "-E", change], input=text, capture_output=True, check=True).stdout
+    config = parse(text, "")
+    assert is_example({group.id: group.units for group in config.groups})
     missing = {unit: GONE for group in config.groups for unit in group.units}
     found = units.loaded(config, missing, {"smb.service": "did you mean smbd.service?"})
-    assert found.advice == "these are the example groups; replace them in the configuration with your own"
+    assert found.advice == "these are the example groups; replace them with `sudo hkswitch add`"
 
 
 KNOWN = {
@@ -761,7 +769,7 @@ KNOWN = {
     ],
 )
 def test_a_unit_of_a_similar_name_may_have_been_meant(unit: str, meant: str) -> None:
-    assert units.similar(unit, KNOWN) == meant
+    assert similar(unit, KNOWN) == meant
 
 
 @pytest.mark.parametrize(
@@ -788,7 +796,7 @@ def test_a_unit_file_that_is_there_is_found_by_systemds_names(
         path.touch()
     (first / "alias.service").symlink_to("a.service")
     (first / "dangling.service").symlink_to("nowhere.service")
-    found = units.file_of(unit, (tmp_path / "0", first, second))
+    found = file_of(unit, (tmp_path / "0", first, second))
     assert found == (tmp_path / file if file else None)
 
 

@@ -341,6 +341,10 @@ def test_a_malformed_ruleset_is_an_error_that_is_caught(said: str) -> None:
 UDP, TCP_ = "-A INPUT -p udp -m udp --dport 5353 -j ACCEPT", "-A INPUT -p tcp -m tcp --dport 51826 -j ACCEPT"
 ON_LAN = [line.replace("INPUT -p", "INPUT -i lan0 -p") for line in (UDP, TCP_)]
 OTHERS = ("-A INPUT -s 10.8.0.0/24 -j ACCEPT", "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT")
+REPLIES = (
+    "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "-A INPUT -i lo -j ACCEPT",
+)
 TO_UFW = [f"-A INPUT -j ufw-{name}-input" for name in ("before-logging", "before", "after")]
 
 
@@ -364,6 +368,8 @@ def fate_by_iptables(listed: str, managers: Sequence[str] = ()) -> Fate:
         (listing("DROP", "-A INPUT -i lan0 -j ACCEPT"), ACCEPTED),
         (listing("DROP", UDP, TCP_, "-A INPUT -p tcp -m multiport --dports 22 -j f2b-sshd"), ACCEPTED),
         (listing("DROP"), DENIED),
+        (listing("DROP", *REPLIES), DENIED),
+        (listing("DROP", *REPLIES, UDP, TCP_), ACCEPTED),
         (listing("DROP", UDP, *OTHERS), DENIED),
         (listing("DROP", "-A INPUT -j DROP", UDP, TCP_), DENIED),
         (listing("DROP", "-A INPUT -j other", UDP, TCP_), DENIED),

@@ -1,10 +1,12 @@
 """The command line on a real host: commands that need a daemon or another user."""
 
 import json
+from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
-from tests.host.machine import Host, eventually
+from tests.host.machine import SYNC_JOURNAL, Host, eventually
 
 CONFIG = "/etc/hkswitch/config.yaml"
 
@@ -105,3 +107,131 @@ def test_a_reload_of_a_broken_config_keeps_the_daemon_as_it_was(daemon: Host) ->
     daemon.write(CONFIG, before)
     daemon.run("systemctl", "reload", "hkswitch.service")
     eventually(lambda: daemon.show("hkswitch.service", "ActiveState") == "active")  # the reload is over
+
+
+# Changes of the configuration
+
+
+USE_SUDO: Final = "hkswitch: cannot change {0}: permission denied; use sudo\n"
+
+
+@pytest.fixture
+def unchanged_in_the_end(daemon: Host, stub_units: tuple[str, ...]) -> Iterator[str]:
+    """The config, which is restored, and the daemon's process, which stays the same."""
+    before, process = daemon.read(CONFIG), daemon.show("hkswitch.service", "MainPID")
+    daemon.run("chmod", "0640", CONFIG)
+    daemon.run("chgrp", "hkswitch", CONFIG)
+    yield before
+    assert daemon.run("stat", "-c", "%a %U %G", CONFIG).stdout == "640 root hkswitch\n"
+    assert daemon.run("ls", "-A", "/etc/hkswitch").stdout == "config.yaml\n"
+    daemon.write(CONFIG, before)
+    daemon.run("hkswitch", "reload")
+    assert daemon.show("hkswitch.service", "MainPID") == process
+
+
+def test_a_group_is_added_edited_used_and_removed_with_sudo(daemon: Host, unchanged_in_the_end: str) -> None:
+    before = unchanged_in_the_end
+    added = daemon.run("sudo", "hkswitch", "add", "netatalk", "--name", "Disk Care")
+    block = "  disk-care:\n    name: Disk Care\n    units: [netatalk]\n"
+    assert daemon.read(CONFIG) == before + block
+    assert "+    units: [netatalk]" in added.stdout.splitlines()
+    assert added.stdout.splitlines()[-1] == "reloaded"
+    daemon.run("sudo", "hkswitch", "start", "disk-care")
+    assert daemon.run("hkswitch", "status", "disk-care").returncode == 0
+    editing = "EDITOR=sed -i 's/units:..netatalk./units: [httpd]/'"
+    edited = daemon.run("sudo", editing, "hkswitch", "edit")
+    assert daemon.read(CONFIG) == before + block.replace("netatalk", "httpd")
+    assert "+    units: [httpd]" in edited.stdout.splitlines()
+    assert edited.stdout.splitlines()[-1] == "reloaded"
+    assert daemon.run("hkswitch", "status", "disk-care", check=False).returncode == 3
+    removed = daemon.run("sudo", "hkswitch", "remove", "disk-care")
+    assert daemon.read(CONFIG) == before
+    assert removed.stdout.splitlines()[-2:] == ["Removed disk-care.", "reloaded"]
+    assert daemon.run("hkswitch", "status", "disk-care", check=False).returncode == 64
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (("add", "ngnix", "--id", "n"), 64, "ngnix.service does not exist; did you mean nginx.service?"),
+        (("add", "fstrm.timer", "--id", "n"), 64, "fstrm.timer does not exist; did you mean fstrim.timer?"),
+        (("add", "gety@tty1", "--id", "n"), 64, "gety@tty1.service does not exist; did you mean getty@tty1"),
+        (("add", "no-such-thing-at-all"), 64, "no-such-thing-at-all.service does not exist\n"),
+        (("remove", "filserver"), 64, "there is no group 'filserver'; did you mean fileserver?"),
+        (("start", "filserver"), 64, "there is no group 'filserver'; did you mean fileserver?"),
+        (("logs", "filserver"), 64, "there is no group 'filserver'; did you mean fileserver?"),
+    ],
+)
+def test_a_misspelt_unit_or_group_changes_nothing_and_is_answered_with_the_right_one(
+    daemon: Host, words: tuple[str, ...], code: int, reason: str
+) -> None:
+    before = daemon.read(CONFIG)
+    done = daemon.run("hkswitch", *words, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert reason in done.stderr
+    assert daemon.read(CONFIG) == before
+
+
+@pytest.mark.parametrize("words", [("add", "nginx", "--id", "n"), ("remove", "web"), ("edit",)])
+def test_other_users_cannot_change_the_config(daemon: Host, words: tuple[str, ...]) -> None:
+    done = daemon.run("hkswitch", *words, user="nobody", check=False)
+    assert (done.returncode, done.stdout) == (77, "")
+    assert done.stderr == USE_SUDO.format(CONFIG)
+
+
+def test_a_config_that_others_can_write_is_not_touched(daemon: Host) -> None:
+    daemon.run("chmod", "0666", CONFIG)
+    before = daemon.read(CONFIG)
+    done = daemon.run("hkswitch", "add", "nginx", "--id", "n", check=False)
+    daemon.run("chmod", "0644", CONFIG)
+    assert done.returncode == 77
+    assert "is not trusted: other users can write it (mode 0666)" in done.stderr
+    assert daemon.read(CONFIG) == before
+
+
+def test_a_misspelt_unit_is_reported_by_check_start_status_and_doctor(
+    daemon: Host, unchanged_in_the_end: str
+) -> None:
+    daemon.write(CONFIG, unchanged_in_the_end + "  typo: {units: [ngnix]}\n")
+    daemon.run("hkswitch", "reload")
+    daemon.run("chgrp", "hkswitch", CONFIG)
+    daemon.run("chmod", "0640", CONFIG)
+    meant = "ngnix.service does not exist; did you mean nginx.service?"
+    assert f"warning: groups.typo.units[0]: {meant}" in daemon.run("hkswitch", "check").stderr
+    started = daemon.run("hkswitch", "start", "typo", check=False)
+    assert started.returncode == 69
+    assert f"hkswitch: {meant}" in started.stderr.splitlines()
+    shown = daemon.run("hkswitch", "status", user="nobody").stdout
+    assert shown.endswith(f"Problems:\n- group typo: {meant} Correct it with `sudo hkswitch edit`\n")
+    assert "Problems" not in daemon.run("hkswitch", "status", "web", check=False).stdout
+    assert meant.partition("; ")[2] in daemon.run("hkswitch", "doctor", check=False).stdout
+
+
+# Logs
+
+
+def test_the_log_of_a_group_has_its_units_and_what_the_helper_did_in_order(
+    daemon: Host, stub_units: tuple[str, ...]
+) -> None:
+    program = "/bin/sh -c 'echo serving; exec sleep infinity'"
+    daemon.unit("httpd.service", f"[Service]\nExecStart={program}\n")
+    with daemon.popen("hkswitch", "logs", "--follow", "-n", "0", "web") as following:
+        assert following.stdout is not None
+        daemon.run("hkswitch", "start", "web")
+        wanted = ["allowed for uid", "Started httpd", "serving", "done for uid"]
+        seen: list[str] = []
+        while any(each not in "".join(seen) for each in wanted):
+            seen.append(following.stdout.readline())
+    daemon.run("sh", "-ec", SYNC_JOURNAL)
+    lines = daemon.run("sudo", "hkswitch", "logs", "web").stdout.splitlines()
+    first, last = (max(n for n, line in enumerate(lines) if text in line) for text in (wanted[0], wanted[3]))
+    started = max(n for n, line in enumerate(lines) if wanted[1] in line)
+    assert first < started <= last + 1
+    assert not [line for line in lines if "fileserver" in line]
+    assert len(daemon.run("hkswitch", "logs", "--lines=1", "web").stdout.splitlines()) == 1
+
+
+def test_a_user_who_may_not_read_the_journal_learns_which_group_to_join(daemon: Host) -> None:
+    done = daemon.run("hkswitch", "logs", "web", user="nobody", check=False)
+    assert (done.returncode, done.stdout) == (77, "")
+    assert "`sudo usermod -aG systemd-journal $USER`" in done.stderr

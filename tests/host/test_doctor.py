@@ -357,7 +357,7 @@ def test_no_new_privileges_are_seen_in_the_daemon_and_in_its_unit_while_it_is_st
         says = changed(daemon, healthy)
         daemon.run("systemctl", "stop", SERVICE)
         stopped = changed(daemon, healthy)[Check.PRIVILEGES]
-    named = f"{option} in {DROP_INS}/x.conf; remove it, run `sudo systemctl daemon-reload`, and restart"
+    named = f"{option} in {DROP_INS}/x.conf; remove it, then run `sudo systemctl daemon-reload` and"
     if option == "ProtectClock=yes" and Check.HELPER not in says:
         assert says == {}
         said = "with this version of systemd, no unit setting enables NoNewPrivileges"

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import time
@@ -19,6 +20,8 @@ from tests.support.controller import Controller
 USER: Final = "newcomer"
 HOME: Final = f"/home/{USER}"
 CLONE: Final = f"{HOME}/hkswitch"
+
+ADD: Final = 'sudo hkswitch add nginx --name "Web Server" --id web'
 
 STUB_UNIT: Final = "[Service]\nExecStart=/bin/sleep infinity\n"
 
@@ -77,8 +80,7 @@ def test_these_are_the_commands_of_the_readme() -> None:
         "make test",
         "make deb",
         "sudo apt install ./dist/hkswitch_*.deb",
-        "sudoedit /etc/hkswitch/config.yaml",
-        "hkswitch check",
+        ADD,
         "sudo systemctl enable --now hkswitch",
         "sudo hkswitch pair",
     ]
@@ -120,16 +122,21 @@ async def test_the_commands_that_install_it_lead_to_a_paired_bridge(host: Host) 
     host.run(
         "sh", "-ec", f"cd {CLONE}; apt-get install --yes --quiet ./dist/hkswitch_*.deb", timeout_seconds=120
     )
-    host.unit("httpd.service", STUB_UNIT)
-    host.write("/etc/hkswitch/config.yaml", "groups:\n  web:\n    units: [httpd]\n")
+    host.unit("nginx.service", STUB_UNIT)
+    added = host.run(*shlex.split(ADD)).stdout
+    assert "in place of the example groups" in added
+    assert "run `sudo systemctl enable --now hkswitch`, then `sudo hkswitch pair`" in added
+    assert host.read("/etc/hkswitch/config.yaml").endswith(
+        "\n\n  web:\n    name: Web Server\n    units: [nginx]\n"
+    )
     host.run("hkswitch", "check", user=USER)
     host.run("systemctl", "enable", "--now", "--quiet", "hkswitch")
     shown = json.loads(host.run("hkswitch", "pair", "--json").stdout)
     with host.network():
         controller = await Controller.pair(ADDRESS, 51826, shown["setup_code"])
-        assert await controller.write("Web", on=True) == 0
+        assert await controller.write("Web Server", on=True) == 0
         await controller.close()
-    eventually(lambda: host.show("httpd.service", "ActiveState") == "active")
+    eventually(lambda: host.show("nginx.service", "ActiveState") == "active")
     status = json.loads(host.run("hkswitch", "status", "--json", user=USER).stdout)
     assert len(status["bridge"]["controllers"]) == 1
     eventually(lambda: host.show("hkswitch.service", "ActiveState") == "active")

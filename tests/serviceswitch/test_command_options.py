@@ -8,10 +8,10 @@ from typing import Any, Final
 import pytest
 
 from hkswitch.model.errors import Failure
-from hkswitch.model.group import Commands, Group
+from hkswitch.model.group import MOST_DETACHED, Commands, Group
 from hkswitch.model.unit_state import Action, JobResult, UnitResult
 from hkswitch.serviceswitch import trusted_files
-from hkswitch.serviceswitch.execute import DETACHED_SECONDS, MOST_DETACHED, ActionGuard, Executor
+from hkswitch.serviceswitch.execute import DETACHED_SECONDS, ActionGuard, Executor
 from hkswitch.serviceswitch.policy import TrustedConfig
 from hkswitch.serviceswitch.trusted_files import NoSuchUser, Untrusted
 from hkswitch.systemd.command import Command, Ended, ServiceResult

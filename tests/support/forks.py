@@ -28,13 +28,16 @@ ROOM_FOR_NAMES_BYTES: Final = 2048
 
 _COMMANDS: Final = (
     "hkswitch.cli.actions",
+    "hkswitch.cli.add",
     "hkswitch.cli.check",
     "hkswitch.cli.demo",
+    "hkswitch.cli.edit",
     "hkswitch.cli.entry",
     "hkswitch.cli.import_homebridge",
     "hkswitch.cli.main",
     "hkswitch.cli.pair",
     "hkswitch.cli.reload",
+    "hkswitch.cli.remove",
     "hkswitch.cli.render",
     "hkswitch.cli.run",
     "hkswitch.cli.status",

@@ -1,0 +1,105 @@
+"""`hkswitch add`: writes a new group of units into the configuration."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+
+from hkswitch.cli.config_change import apply_change, dry_run_option, make_change, show_change
+from hkswitch.cli.layout import say
+from hkswitch.cli.options import config_option, examples
+from hkswitch.editing.config_replacement import check_rights, locked, read_original
+from hkswitch.editing.example import is_example
+from hkswitch.editing.new_group import new_group, unit_of
+from hkswitch.editing.splice import with_group
+from hkswitch.model.config import parse
+from hkswitch.model.errors import ConfigError, Exit, Failure
+from hkswitch.model.group import AccessoryType, Group
+from hkswitch.model.unit_state import LoadState
+from hkswitch.unit_names import systemctl
+
+
+@click.command(
+    epilog=examples(
+        'sudo hkswitch add smbd nmbd --name "File Server"', "sudo hkswitch add nginx --restart --dry-run"
+    )
+)
+@click.argument("units", nargs=-1, required=True, metavar="UNIT...")
+@click.option("--name", metavar="NAME", help="Name in the Home app [made from the id]")
+@click.option("--id", "group_id", metavar="ID", help="Id of the group [made from the name, or the unit]")
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice([each.value for each in AccessoryType]),
+    default=AccessoryType.SWITCH.value,
+    metavar="TYPE",
+    help="switch, outlet, light or fan [switch]",
+)
+@click.option("--restart", is_flag=True, help="Add a second switch, which restarts the group")
+@dry_run_option
+@config_option
+def add(  # noqa: PLR0913 -- one for each option
+    units: tuple[str, ...],
+    name: str | None,
+    group_id: str | None,
+    kind: str,
+    config_file: Path,
+    *,
+    restart: bool,
+    dry_run: bool,
+) -> None:
+    """Add a group of units.
+
+    Writes the group into the configuration, where everything else stays as it is, shows the change, and
+    reloads the daemon. The groups of the example configuration are replaced, unless all their units exist.
+    `hkswitch edit` covers everything else, such as checks and commands.
+    """
+    full_names = tuple(dict.fromkeys(map(unit_of, units)))
+    check_units(full_names)
+    group = new_group(full_names, name, group_id, AccessoryType(kind), restart=restart)
+    if not dry_run:
+        check_rights(config_file)
+    with nullcontext() if dry_run else locked(config_file):
+        original = read_original(config_file)
+        replaced = _of_example(original.data, str(config_file))
+        data = with_group(original.data, str(config_file), group, replaced)
+        show_change(original, data)
+        if dry_run:
+            return
+        make_change(original, data)
+    instead = ", in place of the example groups" if replaced else ""
+    say(f"Added {_described(group)}{instead}.")
+    apply_change(config_file)
+
+
+def check_units(units: Sequence[str]) -> None:
+    """Raise `Failure` if systemd does not find one of these units; it must be running to tell."""
+    states = systemctl.load_states(units)
+    missing = [unit for unit, state in states.items() if state is LoadState.NOT_FOUND]
+    if missing:
+        hints = systemctl.hints(missing)
+        reasons = (
+            f"{unit} does not exist" + (f"; {hints[unit]}" if unit in hints else "") for unit in missing
+        )
+        raise Failure(f"cannot add the group: {', and '.join(reasons)}", Exit.USAGE)
+    for unit, state in states.items():
+        if state is LoadState.MASKED:
+            note = f"{unit} is masked; run `sudo systemctl unmask {unit}`, or it cannot be started"
+            say(f"hkswitch: {note}", err=True)
+
+
+def _of_example(data: bytes, file: str) -> tuple[str, ...]:
+    """Return the ids of the groups of the example configuration, unless all their units exist."""
+    try:
+        config = parse(data, file)
+    except ConfigError:
+        return ()  # it may be without groups; otherwise it is refused
+    units = {group.id: group.units for group in config.groups}
+    if not is_example(units) or not systemctl.missing(unit for each in units.values() for unit in each):
+        return ()
+    return tuple(units)
+
+
+def _described(group: Group) -> str:
+    return f'group {group.id} ("{group.name}" in the Home app): {", ".join(group.units)}'

@@ -1,0 +1,82 @@
+"""The problems that `hkswitch status` ends with, each with its remedy. Cheap: from the report and file names.
+
+It needs neither root nor the network; the doctor examines everything.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from hkswitch import __version__
+from hkswitch.control import STATE_FOLDER
+from hkswitch.model.unit_state import LoadState
+from hkswitch.protocol.report import BridgeReport, Report
+
+RESTART: Final = "run `sudo systemctl restart hkswitch`"
+DOCTOR: Final = "run `sudo hkswitch doctor`"
+
+MOST_UNITS_NAMED: Final = 5
+_BROKEN: Final = frozenset({LoadState.NOT_FOUND, LoadState.MASKED, LoadState.BAD_SETTING, LoadState.ERROR})
+
+
+def problems(report: Report) -> list[str]:
+    """Return the problems of the service's bridge and its groups; none if all is well."""
+    bridge = () if report.bridge is None else _of_bridge(report.bridge)
+    return [*bridge, *_of_units(report)]
+
+
+def _of_bridge(bridge: BridgeReport) -> Iterator[str]:
+    """Yield what is wrong with the daemon; the lines about the bridge have the reasons."""
+    if bridge.version != __version__:
+        yield f"version {bridge.version} is running, but version {__version__} is installed; {RESTART}"
+    if bridge.helper:
+        yield f"the helper is unavailable; {DOCTOR}"
+    if bridge.config:
+        yield "the configuration on disk is not applied; run `hkswitch check`, then `sudo hkswitch reload`"
+    if bridge.storage:
+        yield f"hkswitch cannot write to {STATE_FOLDER}; free some space, or {DOCTOR}"
+    if bridge.identity:
+        yield "another bridge has the same identity; stop that one"
+    if bridge.network:
+        yield f"the bridge waits for a network; {DOCTOR}"
+
+
+def _of_units(report: Report) -> Iterator[str]:
+    """Yield the units that systemd cannot load, each with its first group; only the first of many."""
+    broken: dict[str, tuple[str, LoadState]] = {}
+    for group in report.groups:
+        for unit, state in group.units.items():
+            if state.load in _BROKEN:
+                broken.setdefault(unit, (group.id, state.load))
+    if broken and _is_example(report):
+        yield "these are the example groups; replace them with `sudo hkswitch add`"
+        return
+    for unit, (group_id, load) in islice(broken.items(), MOST_UNITS_NAMED):
+        yield f"group {group_id}: {_problem_of(unit, load)}"
+    if (more := len(broken) - MOST_UNITS_NAMED) > 0:
+        yield f"and {more} more of these; {DOCTOR}"
+
+
+def _is_example(report: Report) -> bool:
+    from hkswitch.editing.example import is_example  # noqa: PLC0415 -- most reports have no broken unit
+
+    return is_example({group.id: tuple(group.units) for group in report.groups})
+
+
+def _problem_of(unit: str, load: LoadState) -> str:
+    match load:
+        case LoadState.NOT_FOUND:
+            return f"{unit} does not exist; {_why_not_found(unit)}"
+        case LoadState.MASKED:
+            return f"{unit} is masked; run `sudo systemctl unmask {unit}`"
+    return f"systemd cannot load {unit}; `systemctl status {unit}` gives the reason"
+
+
+def _why_not_found(unit: str) -> str:
+    from hkswitch.unit_names import unit_files  # noqa: PLC0415 -- as above
+
+    folders = unit_files.UNIT_FOLDERS
+    hint = unit_files.hint(unit, folders, unit_files.installed(folders))
+    if hint.endswith("?"):
+        return f"{hint} Correct it with `sudo hkswitch edit`"
+    return hint or "install the package that provides it, or remove it with `sudo hkswitch edit`"

@@ -1,0 +1,51 @@
+"""Makes a group from what was typed: units, perhaps a name, perhaps an id. Pure: no I/O."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+from unicodedata import normalize
+
+from hkswitch.model import config_values
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.group import AccessoryType, Group
+from hkswitch.model.unit_state import Action
+from hkswitch.model.yaml_nodes import Position, Scalar
+
+_LONGEST_ID: Final = 64
+
+
+def new_group(
+    units: Sequence[str], name: str | None, group_id: str | None, kind: AccessoryType, *, restart: bool
+) -> Group:
+    """Return the group for these full unit names. Raises `Failure` for what the config would refuse."""
+    if name is None and group_id is None and len(units) > 1:
+        raise Failure('cannot name a group of several units; use `--name "A Name"`', Exit.USAGE)
+    found_id = group_id or (id_of(name) if name else "") or id_of(units[0].rpartition(".")[0])
+    if not found_id:
+        raise Failure("cannot make an id; use `--id`", Exit.USAGE)
+    found_id = _converted(found_id, config_values.group_id)
+    shown = _converted(name or _words(found_id), config_values.name)
+    actions = {Action.START, Action.STOP, *([Action.RESTART] if restart else [])}
+    return Group(found_id, shown, tuple(units), kind, frozenset(actions), restart)
+
+
+def unit_of(typed: str) -> str:
+    """Return the full name of a unit. Raises `Failure` if it is none."""
+    return _converted(typed, config_values.unit)
+
+
+def id_of(text: str) -> str:
+    """Return an id like `file-server` for `File Server`; empty if no letter or digit is left."""
+    plain = normalize("NFKD", text.replace("'", "")).encode("ascii", "ignore").decode().lower()
+    return re.sub("[^a-z0-9]+", "-", plain).strip("-")[:_LONGEST_ID].rstrip("-")
+
+
+def _words(group_id: str) -> str:
+    return " ".join(word.capitalize() for word in group_id.split("-") if word)
+
+
+def _converted(text: str, convert: config_values.Convert[str]) -> str:
+    try:
+        return convert(Scalar(Position(1, 1), text, is_text=True))
+    except ValueError as error:
+        raise Failure(f"cannot add the group: {error}", Exit.USAGE) from None

@@ -1,0 +1,49 @@
+"""Writes values as YAML that hkswitch reads as exactly these values. Pure: no I/O."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from hkswitch.model.group import AccessoryType, Group
+
+_NEEDS_NO_QUOTES = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*( [A-Za-z0-9_./@-]+)*")
+_NO_TEXT: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"})
+
+
+def yaml_scalar(text: str) -> str:
+    """Return a scalar for this text, with quotes where they are needed."""
+    if _NEEDS_NO_QUOTES.fullmatch(text) and text.casefold() not in _NO_TEXT:
+        return text
+    return f'"{text.translate(_ESCAPES)}"'
+
+
+def flow_list(items: Iterable[str]) -> str:
+    return f"[{', '.join(yaml_scalar(item) for item in items)}]"
+
+
+def short_unit(unit: str) -> str:
+    """Return the unit without '.service', unless the rest would be read as another unit."""
+    stem = unit.removesuffix(".service")
+    return unit if "." in stem else stem
+
+
+def keys_of(group: Group) -> Iterator[tuple[str, str]]:
+    """Yield the keys of a group of units, and their values as YAML; without those that have the default."""
+    yield "name", yaml_scalar(group.name)
+    yield "units", flow_list(map(short_unit, group.units))
+    if group.type is not AccessoryType.SWITCH:
+        yield "type", group.type
+    if group.restart:
+        yield "restart", "true"
+
+
+def block_lines(group: Group, step: int = 2) -> list[str]:
+    """Return the lines of a group in block style; `step`: spaces before its keys."""
+    lines = (f"{' ' * step}{key}: {value}" for key, value in keys_of(group))
+    return [f"{yaml_scalar(group.id)}:", *lines]
+
+
+def flow_entry(group: Group) -> str:
+    """Return a group as an entry of a mapping in flow style."""
+    return f"{yaml_scalar(group.id)}: {{{', '.join(f'{key}: {value}' for key, value in keys_of(group))}}}"
