@@ -30,6 +30,7 @@ from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.unit_state import Action
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.serviceswitch import main as helper
+from tests.host.rootfs import RELEASES
 from tests.support import options
 
 ROOT = Path(__file__).parents[1]
@@ -621,6 +622,16 @@ def test_a_bug_report_asks_for_the_diagnostics_and_the_debug_log() -> None:
 def test_an_issue_template_has_a_name_and_a_purpose(path: Path) -> None:
     _, head, _ = path.read_text().split("---\n", 2)
     assert yaml.safe_load(head).keys() == {"name", "about", "labels"}
+
+
+def test_the_readme_names_the_releases_and_pythons_that_tests_use() -> None:
+    [sentence] = re.findall(
+        r"^Every change is tested on (.*)\.$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    numbers = {"bookworm": "12", "trixie": "13"}
+    debian = " and ".join(numbers[name] for name in RELEASES)
+    pythons = " and ".join(release.python for release in RELEASES.values())
+    assert sentence == f"Debian {debian} on x86_64, with Python {pythons}"
 
 
 # The changelog
