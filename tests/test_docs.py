@@ -684,6 +684,16 @@ def test_an_issue_template_has_a_name_and_a_purpose(path: Path) -> None:
     assert yaml.safe_load(head).keys() == {"name", "about", "labels"}
 
 
+def test_the_readme_names_the_releases_and_pythons_that_tests_use() -> None:
+    [sentence] = re.findall(
+        r"^Every change is tested on (.*)\.$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    numbers = {"bookworm": "12", "trixie": "13"}
+    debian = " and ".join(numbers[name] for name in RELEASES)
+    pythons = " and ".join(release.python for release in RELEASES.values())
+    assert sentence == f"Debian {debian} on x86_64, with Python {pythons}"
+
+
 # The changelog
 
 

@@ -83,6 +83,14 @@ def opened(host: Host, deb: str) -> str:
 
 
 @pytest.fixture(scope="module")
+def quick(host: Host, opened: str) -> str:
+    """The same package without compression, as it is installed often here."""
+    package = "/var/tmp/debs/quick.deb"
+    host.run("dpkg-deb", "-Znone", "--build", opened, package)
+    return package
+
+
+@pytest.fixture(scope="module")
 def newer(host: Host, opened: str) -> str:
     """The package of a later version, which differs only in the version number."""
     host.run("cp", "-a", opened, "/root/newer")
@@ -110,9 +118,9 @@ def state(host: Host) -> str:
 
 
 @pytest.fixture
-def installed(host: Host, deb: str) -> Iterator[Host]:
+def installed(host: Host, quick: str) -> Iterator[Host]:
     """A host with the package and an edited configuration; the package is purged in the end."""
-    apt(host, "install", deb)
+    apt(host, "install", quick)
     host.write("/etc/hkswitch/config.yaml", OWNERS_CONFIG)
     yield host
     host.run("dpkg", "--purge", "hkswitch")  # a second purge is no error
@@ -218,7 +226,7 @@ def test_it_is_installed_and_nothing_is_started(host: Host, deb: str) -> None:
 
 
 async def test_an_upgrade_a_downgrade_and_a_reinstallation_keep_pairings_and_say_so(
-    running: Host, deb: str, newer: str
+    running: Host, quick: str, newer: str
 ) -> None:
     before = shown(running)
     assert isinstance(before, dict)
@@ -227,12 +235,12 @@ async def test_an_upgrade_a_downgrade_and_a_reinstallation_keep_pairings_and_say
         older, later = version_on(running), f"{NEWER}-1"
         for argv, did, version in (
             ((newer,), f"Upgraded hkswitch from {older} to {later}", later),
-            (("--allow-downgrades", deb), f"Downgraded hkswitch from {later} to {older}", older),
-            (("--reinstall", deb), f"Reinstalled hkswitch {older}", older),
+            (("--allow-downgrades", quick), f"Downgraded hkswitch from {later} to {older}", older),
+            (("--reinstall", quick), f"Reinstalled hkswitch {older}", older),
         ):
             process = running.show(SERVICE, "MainPID")
             if "--allow-downgrades" in argv:
-                assert "Packages were downgraded" in apt(running, "install", deb, code=100)  # apt asks
+                assert "Packages were downgraded" in apt(running, "install", quick, code=100)  # apt asks
             said = apt(running, "install", *argv)
             kept = "the configuration and the pairings are unchanged"
             assert f"hkswitch: {did} and restarted it; {kept}.\n" in said
@@ -266,14 +274,14 @@ def test_a_version_that_does_not_start_is_installed_and_reported(running: Host, 
     assert state(running) == f"install ok installed {NEWER}-1"
 
 
-def test_a_removal_stops_it_and_leaves_the_owners_files(running: Host, deb: str) -> None:
+def test_a_removal_stops_it_and_leaves_the_owners_files(running: Host, quick: str) -> None:
     before = shown(running)
     apt(running, "remove", "hkswitch")
     assert installed_files(running).keys() == CONFIG.keys()
     assert running.read("/etc/hkswitch/config.yaml") == OWNERS_CONFIG
     assert running.run("pgrep", "--uid", "hkswitch", check=False).returncode == 1
     assert running.run("mountpoint", "/var/lib/hkswitch", check=False).returncode == 32
-    apt(running, "install", deb)
+    apt(running, "install", quick)
     running.run("systemctl", "start", SERVICE)
     assert shown(running) == before
     assert running.read("/etc/hkswitch/config.yaml") == OWNERS_CONFIG
@@ -409,12 +417,11 @@ NO_SUDO: Final = "hkswitch: sudo is not installed, so set `helper: socket`"
 
 
 @pytest.fixture
-def without_sudo(host: Host, boot: Boot, deb: str) -> Iterator[Host]:
-    """Another host, which has no sudo. `deb` is the package there too."""
+def without_sudo(host: Host, boot: Boot, quick: str) -> Iterator[Host]:
+    """Another host, which has no sudo. `quick` is the package there too."""
     with boot(host.release) as bare:
         bare.run("install", "-d", "/var/tmp/debs")
-        package = Path(f"/proc/{host.leader}/root{deb}").read_bytes()
-        Path(f"/proc/{bare.leader}/root{deb}").write_bytes(package)
+        shutil.copy(f"/proc/{host.leader}/root{quick}", f"/proc/{bare.leader}/root{quick}")
         implementations = ("sudo",) if host.release == "bookworm" else ("sudo", "sudo-rs")
         bare.run("env", "SUDO_FORCE_REMOVE=yes", "dpkg", "--purge", *implementations)
         yield bare
@@ -426,22 +433,22 @@ def commands_without_sudo() -> list[str]:
     return re.findall(r"^\$ sudo (.*)$", text, re.MULTILINE)
 
 
-def test_it_is_installed_and_runs_without_sudo(without_sudo: Host, deb: str) -> None:
+def test_it_is_installed_and_runs_without_sudo(without_sudo: Host, quick: str) -> None:
     bare = without_sudo
-    assert NO_SUDO in apt(bare, "install", deb)
+    assert NO_SUDO in apt(bare, "install", quick)
     bare.write("/etc/hkswitch/config.yaml", f"helper: socket\n{OWNERS_CONFIG}")
     bare.unit("httpd.service", "[Service]\nExecStart=/bin/sleep infinity\n")
     for command in commands_without_sudo():
         bare.run("sh", "-ec", command)
     bare.run("hkswitch", "start", "web")
     assert bare.show("httpd.service", "ActiveState") == "active"
-    said = apt(bare, "install", "--reinstall", deb)
+    said = apt(bare, "install", "--reinstall", quick)
     assert "sudo" not in said
     assert bare.run("test", "-e", "/etc/sudoers.d/hkswitch", check=False).returncode == 1
     # When sudo comes later, the next upgrade installs the rule, because no administrator removed it.
     for program in ("/usr/bin/sudo", "/usr/sbin/visudo"):
         bare.write(program, "#!/bin/sh\n", 0o755)
-    assert "The sudo rule was removed" not in apt(bare, "install", "--reinstall", deb)
+    assert "The sudo rule was removed" not in apt(bare, "install", "--reinstall", quick)
     assert bare.run("test", "-e", "/etc/sudoers.d/hkswitch", check=False).returncode == 0
     bare.run("rm", "/usr/bin/sudo", "/usr/sbin/visudo")
     apt(bare, "purge", "hkswitch")
