@@ -54,7 +54,7 @@ def backup(file: Path, config_file: Path, state_folder: Path) -> None:
     """
     only_root(_DOING, config_file, state_folder)
     refuse_stream(file)
-    found = find(config_file, state_folder)
+    found = gather(config_file, state_folder)
     write_backup(file, Backup(found.files, datetime.now(UTC).replace(microsecond=0), __version__))
     groups, paired = counted(len(found.config.groups), "group"), len(found.stored.controllers)
     what = f"{groups}, and the bridge {found.stored.device_id} with {counted(paired, 'controller')}"
@@ -70,7 +70,7 @@ def refuse_stream(file: Path) -> None:
         raise click.UsageError("a backup cannot be a standard stream; name a file")
 
 
-def find(config_file: Path, state_folder: Path) -> Found:
+def gather(config_file: Path, state_folder: Path) -> Found:
     """Read and check everything that belongs into a backup; raises `Failure`."""
     contents = configs.config_bytes(config_file)
     try:
@@ -100,8 +100,8 @@ def _no_bridge(state_folder: Path) -> NoBridgeYet:
 def _assumed(state_folder: Path) -> tuple[dict[str, SavedFile], tuple[str, ...]]:
     """Return the assumed states, or why they are left out."""
     try:
-        contents = assumed_states.read_file(state_folder / ASSUMED_PART)
-        assumed_states.parse_file(contents)
+        contents = assumed_states.read_assumed(state_folder / ASSUMED_PART)
+        assumed_states.parse_assumed(contents)
     except FileNotFoundError:
         return {}, ()
     except (OSError, ValueError) as error:

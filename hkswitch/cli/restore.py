@@ -112,7 +112,7 @@ def read_saved(file: Path) -> Saved:
     assumed: tuple[str, ...] = ()
     if ASSUMED_PART in backup.files:
         try:
-            assumed = tuple(assumed_states.parse_file(backup.files[ASSUMED_PART].contents))
+            assumed = tuple(assumed_states.parse_assumed(backup.files[ASSUMED_PART].contents))
         except ValueError:
             raise BackupDamaged(str(file), f"its {ASSUMED_PART} is invalid") from None
     return Saved(backup, config, stored, assumed, tuple(left_out))

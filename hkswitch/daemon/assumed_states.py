@@ -79,7 +79,7 @@ class AssumedStates:
 
 def _read(path: Path) -> Mapping[str, Meaning]:
     try:
-        return parse_file(read_file(path))
+        return parse_assumed(read_assumed(path))
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -89,7 +89,7 @@ def _read(path: Path) -> Mapping[str, Meaning]:
     return {}
 
 
-def read_file(path: Path) -> bytes:
+def read_assumed(path: Path) -> bytes:
     """Return the contents of a file of assumed states; raises `OSError`, also for a link or a pipe."""
     opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(opened, "rb") as reading:  # noqa: PTH123 -- a descriptor, not a path
@@ -98,7 +98,7 @@ def read_file(path: Path) -> bytes:
         return reading.read(LARGEST_BYTES)
 
 
-def parse_file(contents: bytes) -> Mapping[str, Meaning]:
+def parse_assumed(contents: bytes) -> Mapping[str, Meaning]:
     """Return the groups that are assumed to be on; raises `ValueError`."""
     try:
         match json.loads(contents):

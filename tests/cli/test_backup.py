@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -749,7 +750,9 @@ def no_space() -> None:
 
 def killed(do: Callable[[], object]) -> int:
     """Run in a process that is killed, and return the signal, 0 if it came to its end."""
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: xdist's workers have threads
+        child = os.fork()
     if child == 0:
         with suppress(BaseException):
             do()
