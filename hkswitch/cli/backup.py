@@ -14,9 +14,10 @@ from hkswitch import __version__
 from hkswitch.backup.backup_file import write_backup
 from hkswitch.backup.backup_format import Backup, SavedFile
 from hkswitch.cli.options import config_option, examples, state_option
-from hkswitch.cli.state_folder import counted, only_root
+from hkswitch.cli.state_folder import only_root
 from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.daemon import assumed_states
+from hkswitch.doctor.finding import counted
 from hkswitch.hap import state_file
 from hkswitch.hap.state_format import Stored, encode
 from hkswitch.hap.stored_pairings import NoBridgeYet
@@ -33,7 +34,7 @@ PARTS: Final = frozenset({CONFIG_PART, STATE_PART, ASSUMED_PART})
 _DOING: Final = "back up hkswitch"
 
 
-class Found(NamedTuple):
+class Gathered(NamedTuple):
     """What a backup is made of. `notes` says what is left out, and why."""
 
     config: Config
@@ -70,7 +71,7 @@ def refuse_stream(file: Path) -> None:
         raise click.UsageError("a backup cannot be a standard stream; name a file")
 
 
-def gather(config_file: Path, state_folder: Path) -> Found:
+def gather(config_file: Path, state_folder: Path) -> Gathered:
     """Read and check everything that belongs into a backup; raises `Failure`."""
     contents = configs.config_bytes(config_file)
     try:
@@ -88,7 +89,7 @@ def gather(config_file: Path, state_folder: Path) -> Found:
             raise _no_bridge(state_folder)
         assumed, note = _assumed(state_folder)
     files = {CONFIG_PART: SavedFile(contents, mode), STATE_PART: SavedFile(encode(stored))}
-    return Found(config, stored, files | assumed, note)
+    return Gathered(config, stored, files | assumed, note)
 
 
 def _no_bridge(state_folder: Path) -> NoBridgeYet:

@@ -25,11 +25,12 @@ from hkswitch.backup.replacement import (
 )
 from hkswitch.cli.backup import ASSUMED_PART, CONFIG_PART, PARTS, STATE_PART, refuse_stream
 from hkswitch.cli.options import config_option, examples, state_option
-from hkswitch.cli.state_folder import counted, give_to_daemon, held, only_root, refuse_paired, refused
+from hkswitch.cli.state_folder import give_to_daemon, held, only_root, refuse_paired, refused
 from hkswitch.cli.still_running import still_answers
 from hkswitch.control import STATE_FOLDER
 from hkswitch.control.words import command
 from hkswitch.daemon import assumed_states
+from hkswitch.doctor.finding import counted
 from hkswitch.hap import state_file
 from hkswitch.hap.keys import is_key_pair
 from hkswitch.hap.restored_state import RestoredState, restored_state

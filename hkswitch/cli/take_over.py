@@ -8,9 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from hkswitch.cli.state_folder import counted, give_to_daemon, held, refuse_paired, refused
+from hkswitch.cli.state_folder import give_to_daemon, held, refuse_paired, refused
 from hkswitch.cli.still_running import still_answers, units_that_start_homebridge
 from hkswitch.control import STATE_FOLDER
+from hkswitch.doctor.finding import counted
 from hkswitch.hap import state_file
 from hkswitch.hap.keys import is_key_pair
 from hkswitch.hap.restored_state import next_config_version
@@ -44,7 +45,7 @@ class Prepared(NamedTuple):
             state_file.write(self.state_folder, self.stored)
         found = self.found
         number, clients = len(found.switches), len(found.identity.clients)
-        what = f"{counted(number, 'switch', 'switches')} and {counted(clients, 'controller')}"
+        what = f"{number} {'switch' if number == 1 else 'switches'} and {counted(clients, 'controller')}"
         return "\n".join(
             [
                 f"Took over the bridge {found.bridge.username} with {what} into {self.state_folder}.",
