@@ -119,10 +119,8 @@ def _refuse_irregular(file: Path, found: os.stat_result) -> None:
 
 
 def _refuse_foreign(file: Path, found: os.stat_result) -> None:
-    """Raise `Failure` if another user could have written the file.
-
-    TRUST: root runs the commands in it.
-    """
+    """Raise `Failure` if another user could have written the file."""
+    # TRUST: root runs the commands in it.
     if found.st_uid not in {0, os.geteuid()}:
         why = f"it belongs to user {found.st_uid}"
     elif found.st_mode & 0o022:

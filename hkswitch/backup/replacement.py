@@ -23,6 +23,10 @@ _DEFERRED: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class NotPutBack(Failure):
+    """A file that was replaced and cannot be put back."""
+
+
 class NewFile(NamedTuple):
     """A file to put in the place of another one; None removes that one.
 
@@ -74,7 +78,7 @@ class Replaced(NamedTuple):
         try:
             with as_owner(folder.parent), ExitStack() as undo:
                 folder.mkdir(mode=0o700)
-                undo.callback(_remove_folder, folder)
+                undo.callback(remove_folder, folder)
                 for path, each in self.files.items():
                     _write(folder / path.name, each.contents, 0o600)
                 _sync(folder)
@@ -142,7 +146,7 @@ def _revert(done: Sequence[_Staged], kept: Path | None) -> None:
             left.append(f"{each.path}: {error.strerror or error}")
     if left:
         copies = f"; copies of the old files are in {kept}" if kept is not None else ""
-        raise Failure(f"cannot put back {', '.join(left)}{copies}", Exit.CANNOT_WRITE)
+        raise NotPutBack(f"cannot put back {', '.join(left)}{copies}", Exit.CANNOT_WRITE)
 
 
 @contextmanager
@@ -198,11 +202,11 @@ def _remove(*paths: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _remove_folder(folder: Path) -> None:
-    for each in folder.iterdir():
-        with suppress(OSError):
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with copies, as far as that is possible."""
+    with suppress(OSError), as_owner(folder.parent):
+        for each in folder.iterdir():
             each.unlink()
-    with suppress(OSError):
         folder.rmdir()
 
 

@@ -15,9 +15,10 @@ from hkswitch.backup.backup_file import write_backup
 from hkswitch.backup.backup_format import Backup, SavedFile
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples, state_option
-from hkswitch.cli.state_folder import counted, only_root
+from hkswitch.cli.state_folder import only_root
 from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.daemon import assumed_states
+from hkswitch.doctor.finding import counted
 from hkswitch.hap import state_file
 from hkswitch.hap.state_format import Stored, encode
 from hkswitch.hap.stored_pairings import NoBridgeYet
@@ -35,7 +36,7 @@ PARTS: Final = frozenset({CONFIG_PART, STATE_PART, ASSUMED_PART})
 _DOING: Final = "back up hkswitch"
 
 
-class Found(NamedTuple):
+class Gathered(NamedTuple):
     """What a backup is made of. `notes` says what is left out, and why."""
 
     config: Config
@@ -56,7 +57,7 @@ def backup(file: Path, config_file: Path, state_folder: Path) -> None:
     """
     only_root(_DOING, config_file, state_folder)
     refuse_stream(file)
-    found = find(config_file, state_folder)
+    found = gather(config_file, state_folder)
     write_backup(file, Backup(found.files, datetime.now(UTC).replace(microsecond=0), __version__))
     groups, paired = counted(len(found.config.groups), "group"), len(found.stored.controllers)
     what = f"{groups}, and the bridge {found.stored.device_id} with {counted(paired, 'controller')}"
@@ -72,7 +73,7 @@ def refuse_stream(file: Path) -> None:
         raise click.UsageError("a backup cannot be a standard stream; name a file")
 
 
-def find(config_file: Path, state_folder: Path) -> Found:
+def gather(config_file: Path, state_folder: Path) -> Gathered:
     """Read and check everything that belongs into a backup; raises `Failure`."""
     contents = configs.config_bytes(config_file)
     try:
@@ -90,7 +91,7 @@ def find(config_file: Path, state_folder: Path) -> Found:
             raise _no_bridge(state_folder)
         assumed, note = _assumed(state_folder)
     files = {CONFIG_PART: SavedFile(contents, mode), STATE_PART: SavedFile(encode(stored))}
-    return Found(config, stored, files | assumed, note)
+    return Gathered(config, stored, files | assumed, note)
 
 
 def _no_bridge(state_folder: Path) -> NoBridgeYet:
@@ -103,7 +104,7 @@ def _assumed(state_folder: Path) -> tuple[dict[str, SavedFile], tuple[str, ...]]
     """Return the assumed states, or why they are left out."""
     try:
         contents = read_regular(state_folder / ASSUMED_PART, assumed_states.LARGEST_BYTES)
-        assumed_states.parse_file(contents)
+        assumed_states.parse_assumed(contents)
     except FileNotFoundError:
         return {}, ()
     except (OSError, ValueError) as error:

@@ -8,9 +8,10 @@ import click
 
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples, state_option
-from hkswitch.cli.state_folder import counted, held, only_root
+from hkswitch.cli.state_folder import held, only_root
 from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.control.words import command
+from hkswitch.doctor.finding import counted
 from hkswitch.hap import state_file
 from hkswitch.hap.state_format import StateDamaged, StateTooNew
 

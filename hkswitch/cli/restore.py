@@ -15,14 +15,22 @@ import click
 
 from hkswitch.backup.backup_file import read_backup
 from hkswitch.backup.backup_format import Backup, BackupDamaged, BackupTooNew, SavedFile
-from hkswitch.backup.replacement import NewFile, Replaced, remove_unfinished, replace_all
+from hkswitch.backup.replacement import (
+    NewFile,
+    NotPutBack,
+    Replaced,
+    remove_folder,
+    remove_unfinished,
+    replace_all,
+)
 from hkswitch.cli.backup import ASSUMED_PART, CONFIG_PART, PARTS, STATE_PART, refuse_stream
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples, state_option
-from hkswitch.cli.state_folder import counted, give_to_daemon, held, only_root, refuse_paired, refused
+from hkswitch.cli.state_folder import give_to_daemon, held, only_root, refuse_paired, refused
 from hkswitch.control import STATE_FOLDER
 from hkswitch.control.words import command
 from hkswitch.daemon import assumed_states
+from hkswitch.doctor.finding import counted
 from hkswitch.doctor.still_running import still_answers
 from hkswitch.hap import state_file
 from hkswitch.hap.keys import is_key_pair
@@ -106,7 +114,7 @@ def read_saved(file: Path) -> Saved:
     assumed: tuple[str, ...] = ()
     if ASSUMED_PART in backup.files:
         try:
-            assumed = tuple(assumed_states.parse_file(backup.files[ASSUMED_PART].contents))
+            assumed = tuple(assumed_states.parse_assumed(backup.files[ASSUMED_PART].contents))
         except ValueError:
             raise BackupDamaged(str(file), f"its {ASSUMED_PART} is invalid") from None
     return Saved(backup, config, stored, assumed, tuple(left_out))
@@ -159,7 +167,7 @@ def _replace(saved: Saved, result: RestoredState, config_file: Path, state_folde
         NewFile(state_folder / state_file.FILE_NAME, state),
         NewFile(state_folder / state_file.BACKUP_NAME, state),
     ]
-    if not result.is_same_bridge:  # otherwise what is on, is on now, and not as when the backup was made
+    if not result.is_newer_here:  # otherwise what is on, is on now, and not as when the backup was made
         assumed = saved.backup.files.get(ASSUMED_PART)
         assumed = None if assumed is None else SavedFile(assumed.contents)
         new.insert(1, NewFile(state_folder / ASSUMED_PART, assumed))
@@ -168,7 +176,14 @@ def _replace(saved: Saved, result: RestoredState, config_file: Path, state_folde
     kept = _new_folder(config_file.parent) if old.files else None
     if kept is not None:
         old.keep(kept)
-    replace_all(new, kept)
+    try:
+        replace_all(new, kept)
+    except NotPutBack:
+        raise
+    except BaseException:
+        if kept is not None:
+            remove_folder(kept)
+        raise
     return kept
 
 
@@ -207,7 +222,7 @@ def _report(
     ids = [each.id for each in result.stored.controllers]
     paired = f"{counted(len(ids), 'controller')} ({some(ids)})" if ids else "no controller"
     yield f"  bridge {result.stored.device_id}: {paired}"
-    if saved.assumed_groups and not result.is_same_bridge:
+    if saved.assumed_groups and not result.is_newer_here:
         yield f"  assumed to be on: {', '.join(saved.assumed_groups)}"
     for controller in result.removed:
         yield f"Left out {controller}: this controller was removed after the backup was made."
@@ -215,16 +230,19 @@ def _report(
         yield f"Kept {controller}: this controller was paired after the backup was made."
     for each in saved.left_out:
         yield f"Left out {each}."
-    if saved.assumed_groups and result.is_same_bridge:
+    if saved.assumed_groups and result.is_newer_here:
         yield f"Left out {ASSUMED_PART}: the assumed states are newer here."
-    if today.unreadable:
-        yield f"The state that was here {today.unreadable}: it is replaced."
+    unreadable = today.unreadable
+    if result.is_same_bridge and not result.is_newer_here:
+        unreadable = "is older than the backup"
+    if unreadable:
+        yield f"The state that was here {unreadable}: it is replaced."
 
 
 def _next(result: RestoredState, kept: Path | None, state_folder: Path) -> Iterator[str]:
     if kept is not None:
         yield f"The files that were replaced are in {kept}: delete that folder when you no longer need it."
-    if result.stored.paired and not result.is_same_bridge:
+    if result.stored.paired and not result.is_newer_here:
         unpair = command(state_folder, "unpair ID")
         yield f"If you removed a controller after the backup was made, remove it again: run {unpair}."
     if state_folder == STATE_FOLDER:

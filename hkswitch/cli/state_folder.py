@@ -69,8 +69,3 @@ def held(folder: Path, doing: str) -> Iterator[None]:
             why = f"process {in_use.process} uses {in_use.folder}; {remedy}"
             raise refused(doing, why, in_use.exit_code) from None
         yield
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """Return a number with its noun; the plural ends in -s unless it is given."""
-    return f"{number} {one if number == 1 else many or f'{one}s'}"

@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from hkswitch.cli.state_folder import counted, give_to_daemon, held, refuse_paired, refused
+from hkswitch.cli.state_folder import give_to_daemon, held, refuse_paired, refused
 from hkswitch.control import STATE_FOLDER
 from hkswitch.daemon import assumed_states
 from hkswitch.daemon.assumed_states import Meaning
+from hkswitch.doctor.finding import counted
 from hkswitch.doctor.still_running import still_answers, units_that_start_homebridge
 from hkswitch.hap import state_file
 from hkswitch.hap.keys import is_key_pair
@@ -50,7 +51,7 @@ class Prepared(NamedTuple):
             assumed = [*self._assume_states()]
         found = self.found
         number, clients = len(found.switches), len(found.identity.clients)
-        what = f"{counted(number, 'switch', 'switches')} and {counted(clients, 'controller')}"
+        what = f"{number} {'switch' if number == 1 else 'switches'} and {counted(clients, 'controller')}"
         return "\n".join(
             [
                 f"Took over the bridge {found.bridge.username} with {what} into {self.state_folder}.",

@@ -92,7 +92,7 @@ def _write(path: Path, on: Mapping[str, Meaning]) -> None:
 
 def _read(path: Path) -> Mapping[str, Meaning]:
     try:
-        return parse_file(read_regular(path, LARGEST_BYTES))
+        return parse_assumed(read_regular(path, LARGEST_BYTES))
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -102,7 +102,7 @@ def _read(path: Path) -> Mapping[str, Meaning]:
     return {}
 
 
-def parse_file(contents: bytes) -> Mapping[str, Meaning]:
+def parse_assumed(contents: bytes) -> Mapping[str, Meaning]:
     """Return the groups that are assumed to be on; raises `ValueError`."""
     try:
         match json.loads(contents):

@@ -22,36 +22,51 @@ class RestoredState(NamedTuple):
     """The state to write, and how its controllers differ from those in the backup, by ID."""
 
     stored: Stored
-    is_same_bridge: bool
+    is_same_bridge: bool = False
     """Whether this machine already had the bridge of the backup."""
+    is_newer_here: bool = False
+    """Whether its state is the newer one, and stays."""
     removed: tuple[str, ...] = ()
     """Controllers in the backup that were removed since."""
     paired_since: tuple[str, ...] = ()
     """Controllers that are not in the backup."""
 
 
-def next_config_version(*versions: int, by: int = 1) -> int:
-    """Return a c# that follows all of these."""
-    return (max(versions) + by - 1) % LARGEST_CONFIG_VERSION + 1
+def next_config_version(version: int, by: int = 1) -> int:
+    """Return a c# that follows this one."""
+    return (version + by - 1) % LARGEST_CONFIG_VERSION + 1
 
 
 def restored_state(saved: Stored, today: Stored | None) -> RestoredState:
     """Return the state after a restore. `today` is this machine's, None without a readable one.
 
-    If this machine has the same bridge, its state is the newer one and stays, with a new c#. Otherwise the
-    backup's replaces it.
+    If this machine has the same bridge, the newer of the two states stays, with a new c#. The backup's is the
+    newer one if the bridge has moved away from here, and now returns. Of another bridge, nothing stays.
     """
     if today is None or not _are_same(saved, today):
-        moved = replace(saved, was_restored=True)
-        return RestoredState(_with_version(moved, _version(saved), by=UNSEEN_CHANGES), is_same_bridge=False)
-    merged = replace(today, iids=_joined(saved.iids, today.iids))
+        return RestoredState(_moved(saved))
+    if _is_later(_version(saved), _version(today)):
+        failed = max(saved.failed_attempts, today.failed_attempts)
+        joined = replace(saved, iids=_joined(today.iids, saved.iids), failed_attempts=failed)
+        return RestoredState(_moved(joined), is_same_bridge=True)
     before, now = _controllers(saved), _controllers(today)
     return RestoredState(
-        _with_version(merged, _version(saved), _version(today)),
+        _grown(replace(today, iids=_joined(saved.iids, today.iids))),
         is_same_bridge=True,
+        is_newer_here=True,
         removed=tuple(each for each in before if each not in now),
         paired_since=tuple(each for each in now if each not in before),
     )
+
+
+def _is_later(version: int, other: int) -> bool:
+    """Return whether a c# comes after another one: it grows with each move, and wraps."""
+    return 0 < (version - other) % LARGEST_CONFIG_VERSION <= LARGEST_CONFIG_VERSION // 2
+
+
+def _moved(saved: Stored) -> Stored:
+    """Return the state of a bridge that may still be on another machine."""
+    return _grown(replace(saved, was_restored=True), by=UNSEEN_CHANGES)
 
 
 def _are_same(saved: Stored, today: Stored) -> bool:
@@ -60,9 +75,9 @@ def _are_same(saved: Stored, today: Stored) -> bool:
     return all(saved.accessory[key] == today.accessory[key] for key in keys)
 
 
-def _joined(saved: Record | None, today: Record | None) -> Record | None:
-    """Join two records; without today's, the daemon still numbers by order, as the phones know it."""
-    return today if saved is None or today is None else merge_records(saved, today)
+def _joined(older: Record | None, newer: Record | None) -> Record | None:
+    """Join two records; without the newer one, the daemon still numbers by order, as the phones know it."""
+    return newer if older is None or newer is None else merge_records(older, newer)
 
 
 def _controllers(stored: Stored) -> tuple[str, ...]:
@@ -73,6 +88,6 @@ def _version(stored: Stored) -> int:
     return int(stored.accessory["config_version"])
 
 
-def _with_version(stored: Stored, *versions: int, by: int = 1) -> Stored:
-    version = next_config_version(*versions, by=by)
+def _grown(stored: Stored, by: int = 1) -> Stored:
+    version = next_config_version(_version(stored), by)
     return replace(stored, accessory=stored.accessory | {"config_version": version})

@@ -86,16 +86,34 @@ def test_on_another_bridge_all_controllers_are_restored(today: Stored | None) ->
 
 
 @pytest.mark.parametrize(
-    ("saved", "today", "result"), [(7, 9, 10), (9, 7, 10), (65535, 2, 1), (2, 65535, 1), (65534, 1, 65535)]
+    ("saved", "today", "is_newer_here", "result"),
+    [
+        (7, 7, True, 8),
+        (7, 9, True, 10),
+        (9, 7, False, 1009),
+        (65535, 2, True, 3),
+        (2, 65535, False, 1002),
+        (65534, 65535, True, 1),
+        (64000, 1, True, 2),
+        (1, 40000, False, 1001),
+    ],
 )
-def test_c_grows_above_both(saved: int, today: int, result: int) -> None:
-    before, now = changed(FIRST, config_version=saved), changed(FIRST, config_version=today)
-    assert restored_state(before, now).stored.accessory["config_version"] == result
+def test_c_grows_above_both_and_tells_which_state_is_the_newer_one(
+    saved: int, today: int, is_newer_here: bool, result: int
+) -> None:
+    before = changed(FIRST, config_version=saved)
+    now = replace(paired_with(ADMIN, version=today), failed_attempts=9)
+    restored = restored_state(before, now)
+    assert restored.stored.accessory["config_version"] == result
+    assert (restored.is_same_bridge, restored.is_newer_here) == (True, is_newer_here)
+    assert ids(restored.stored) == ({ADMIN} if is_newer_here else {ADMIN, USER})
+    assert restored.stored.failed_attempts == 9
+    assert restored.stored.was_restored is not is_newer_here
 
 
 @pytest.mark.parametrize(("last", "by", "result"), [(0, 1, 1), (64535, 1000, 65535), (65000, 1000, 465)])
 def test_c_wraps_to_one_and_is_never_zero(last: int, by: int, result: int) -> None:
-    assert next_config_version(last, by=by) == result
+    assert next_config_version(last, by) == result
 
 
 def test_attempts_that_failed_since_the_backup_stay_counted() -> None:
@@ -139,6 +157,8 @@ def test_a_state_without_a_record_stays_what_the_daemon_takes_it_for(lacks: str)
     without = replace(FIRST, iids=None)
     saved, today = (without, FIRST) if lacks == "saved" else (FIRST, without)
     assert restored_state(saved, today).stored.iids == today.iids
+    later = changed(saved, config_version=30)
+    assert restored_state(later, today).stored.iids == saved.iids
 
 
 async def test_a_restored_bridge_looks_for_the_old_one_until_it_has_no_controller(tmp_path: Path) -> None:
