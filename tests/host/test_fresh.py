@@ -140,3 +140,29 @@ async def test_the_commands_that_install_it_lead_to_a_paired_bridge(host: Host) 
     status = json.loads(host.run("hkswitch", "status", "--json", user=USER).stdout)
     assert len(status["bridge"]["controllers"]) == 1
     eventually(lambda: host.show("hkswitch.service", "ActiveState") == "active")
+
+
+UPSTREAM: Final = """
+git clone -q . ../upstream
+git remote add origin ../upstream
+git fetch -q
+git branch -q --set-upstream-to="origin/$(git branch --show-current)"
+git -C ../upstream -c user.name=n -c user.email=n@localhost commit -q --allow-empty -m next
+"""
+"""Gives the clone an upstream repository with one more commit."""
+
+
+def test_the_commands_that_upgrade_it_lead_to_the_next_commit_and_keep_the_pairing(host: Host) -> None:
+    text = (CHECKOUT / "README.md").read_text().partition("\n### Upgrade\n")[2].partition("\n## ")[0]
+    pull, make, install = re.findall(r"^\$ (.*)$", text, re.MULTILINE)
+    before = host.run("hkswitch", "--version").stdout.split()[1]
+    typed(host, UPSTREAM)
+    typed(host, f"{pull} -q")
+    typed(host, make)
+    command = install.replace("sudo apt", "apt-get --yes --quiet")
+    said = host.run("sh", "-ec", f"cd {CLONE}; {command}", timeout_seconds=120).stdout
+    after = host.run("hkswitch", "--version").stdout.split()[1]
+    assert re.fullmatch(re.escape(before) + r"\+1\.g[0-9a-f]{7}", after)
+    assert f"Upgraded hkswitch from {before}-1~deb13 to {after}-1~deb13 and restarted it;" in said
+    status = json.loads(host.run("hkswitch", "status", "--json", user=USER).stdout)
+    assert (status["bridge"]["version"], len(status["bridge"]["controllers"])) == (after, 1)

@@ -213,6 +213,18 @@ def test_the_version_is_of_the_sources(
     assert sources.version() == (f"{expected}{sources.head()}" if expected.endswith(".g") else expected)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give the checkout to another user")
+def test_root_counts_the_commits_in_the_checkout_of_a_user(sources: Sources, tmp_path: Path) -> None:
+    """As for `sudo make install`: git distrusts such a checkout, and a link to it once more."""
+    sources.commit()
+    expected = f"0.2.0+1.g{sources.head()}\n"
+    subprocess.run(["chown", "--recursive", "nobody", sources.folder], check=True)
+    (tmp_path / "link").symlink_to(sources.folder)
+    for place in (sources.folder, tmp_path / "link"):
+        asked = [place / "packaging" / "version"]
+        assert subprocess.run(asked, check=True, capture_output=True, text=True).stdout == expected
+
+
 def test_a_build_writes_its_version_into_its_sources(sources: Sources, tmp_path: Path) -> None:
     sources.commit()
     copy = tmp_path / "copy.py"
