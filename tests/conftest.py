@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.support import no_systemd
 from tests.support.waiting import eventually, wait_until
 
 SLOW = (
@@ -42,6 +43,10 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_configure() -> None:
+    no_systemd.hide()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

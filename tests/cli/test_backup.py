@@ -708,6 +708,7 @@ def test_the_services_files_are_only_for_root(
     assert everything(old) == before
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may")
 def test_the_service_has_to_be_stopped_with_systemctl(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_folder_module, "STATE_FOLDER", saved.parent / "state")
     with state_file.locked(saved.parent / "state"):

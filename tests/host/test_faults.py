@@ -173,7 +173,9 @@ async def test_only_the_switch_of_an_unloadable_unit_is_unreadable_until_the_uni
     with fault.on(daemon):
         await until_read(controller, {**ALL_OFF, "VM Guests": FAILURE})
         status = daemon.run("hkswitch", "status", user="hkswitch").stdout
-        (shown,) = (line for line in status.splitlines() if fault.word in line)
+        table, _, problems = status.partition("Problems:")
+        assert UNIT in problems
+        (shown,) = (line for line in table.splitlines() if fault.word in line)
         assert shown.split() == ["vm-guests", "VM", "Guests", "missing", UNIT, fault.word]
         forget_events(controller)
     assert await controller.event("VM Guests") is on  # without a read

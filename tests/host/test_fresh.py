@@ -153,7 +153,7 @@ git -C ../upstream -c user.name=n -c user.email=n@localhost commit -q --allow-em
 
 
 def test_the_commands_that_upgrade_it_lead_to_the_next_commit_and_keep_the_pairing(host: Host) -> None:
-    text = (CHECKOUT / "README.md").read_text().partition("\n### Upgrade\n")[2].partition("\n## ")[0]
+    text = (CHECKOUT / "README.md").read_text().partition("\n## Upgrade\n")[2].partition("\n## ")[0]
     pull, make, install = re.findall(r"^\$ (.*)$", text, re.MULTILINE)
     before = host.run("hkswitch", "--version").stdout.split()[1]
     typed(host, UPSTREAM)

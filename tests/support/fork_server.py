@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from tests.support import no_systemd
+
 PR_SET_PDEATHSIG = 1
 LONGEST_START_BYTES = 1 << 20
 
@@ -32,6 +34,8 @@ def main() -> None:
             start = json.loads(message)
             for name in start["modules"]:
                 import_module(name)
+            if start["hides_systemd"]:
+                no_systemd.hide()
             gc.freeze()  # otherwise the collector's writes would copy shared pages
             process = _forked_twice()
             if process == 0:

@@ -111,6 +111,7 @@ def quick_start(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "argv": argv,
         "modules": MODULES[argv[0]],
+        "hides_systemd": argv[0] == str(HKSWITCH),
         "environment": environment,
         "folder": str(Path(arguments["cwd"] or ".").resolve()),
         "is_session": arguments["start_new_session"],
