@@ -157,6 +157,21 @@ def test_a_service_may_stand_for_the_only_unit_of_its_name(unit: str, known: set
     assert other_kind(unit, known) == found
 
 
+@pytest.mark.parametrize(
+    ("unit", "found"),
+    [
+        ("nginx.servce.service", "did you mean nginx.service?"),
+        ("ngnix.servic.service", "did you mean nginx.service?"),
+        ("fstrim.tmer.service", "did you mean fstrim.timer?"),
+        ("no-such-thing.servce.service", ""),
+        ("sshd.server.service", ""),
+        ("mysql.foo.service", ""),
+    ],
+)
+def test_a_misspelt_suffix_has_a_hint(unit: str, found: str) -> None:
+    assert unit_files.hint(unit, (), ("nginx.service", "fstrim.timer")) == found
+
+
 # Status
 
 
