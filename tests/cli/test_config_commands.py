@@ -110,7 +110,7 @@ def test_groups_are_removed_and_what_that_costs_is_said(file: Path) -> None:
     [
         (["wbe"], 64, "there is no group 'wbe'; did you mean web?"),
         (["web", "none"], 64, "there is no group 'none'; the groups are web, files"),
-        (["web", "files"], 64, "cannot remove group 'files', the only one"),
+        (["web", "files"], 64, "cannot remove group 'files', the last one"),
         (["--dry-run", "web"], 0, ""),
     ],
 )

@@ -231,7 +231,10 @@ def test_the_log_of_a_group_has_its_units_and_what_the_helper_did_in_order(
     assert len(daemon.run("hkswitch", "logs", "--lines=1", "web").stdout.splitlines()) == 1
 
 
-def test_a_user_who_may_not_read_the_journal_learns_which_group_to_join(daemon: Host) -> None:
-    done = daemon.run("hkswitch", "logs", "web", user="nobody", check=False)
+@pytest.mark.parametrize("command", [("logs", "web"), ("audit",), ("audit", "web"), ("audit", "removed")])
+def test_a_user_who_may_not_read_the_journal_learns_which_group_to_join(
+    daemon: Host, command: tuple[str, ...]
+) -> None:
+    done = daemon.run("hkswitch", *command, user="nobody", check=False)
     assert (done.returncode, done.stdout) == (77, "")
     assert "`sudo usermod -aG systemd-journal $USER`" in done.stderr

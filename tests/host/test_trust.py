@@ -269,5 +269,5 @@ def test_only_root_is_served(host: Host) -> None:
     done = host.run("/usr/sbin/serviceswitch", "status", "web", user="hkswitch", check=False)
     assert (done.returncode, done.stderr) == (
         77,
-        "serviceswitch: permission denied: only root may do this (try sudo)\n",
+        "serviceswitch: permission denied: only root may do this; use sudo\n",
     )
