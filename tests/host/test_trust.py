@@ -241,7 +241,7 @@ def test_a_missing_config_is_reported(host: Host) -> None:
     host.run("rm", FILE)
     assert status_of_web(host) == (
         78,
-        f"serviceswitch: {FILE} does not exist; create the configuration there\n",
+        f"serviceswitch: {FILE} does not exist; run `sudo hkswitch doctor`\n",
     )
 
 
