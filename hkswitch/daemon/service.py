@@ -48,7 +48,7 @@ async def run(config_file: Path, state_folder: Path) -> None:
         try:
             await serve(config, host, state_folder, service)
         except CannotServe as failure:
-            failure.remedy = "stop that program, or set bridge.port"
+            failure.remedy = "stop that program, or set another bridge.port with `sudo hkswitch edit`"
             raise
     service.notifier.tell(STOPPING="1")
 

@@ -16,7 +16,7 @@ from hkswitch.model import config_file
 from hkswitch.model.config import parse
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
-from hkswitch.protocol.report import BridgeReport, GroupReport, Report
+from hkswitch.protocol.report import STARTING, BridgeReport, GroupReport, Report
 from hkswitch.unit_names import systemctl, unit_files
 from hkswitch.unit_names.similar import other_kind
 
@@ -258,6 +258,7 @@ def see(unit: str) -> str:
         (Report(None, (WELL,)), []),
         (Report(BRIDGE, (group(LoadState.UNKNOWN),)), []),
         (Report(BRIDGE._replace(pairing_refused=True), ()), []),  # its line has the remedy
+        (Report(BRIDGE._replace(network=STARTING), ()), []),
         (
             Report(BRIDGE._replace(version="0.0.1"), (WELL,)),
             [f"version 0.0.1 is running, but version {__version__} is installed; {health.RESTART}"],
