@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, TextIO, TypeVar
 import click
 
 from hkswitch.cli.layout import say
-from hkswitch.model.errors import ConfigError, Exit, Failure, reason_of
+from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure, reason_of
 from hkswitch.model.printable import printable_lines
 
 STDOUT: Final = 1
@@ -98,8 +98,7 @@ def run_program(program: click.Command) -> NoReturn:
     except ReaderGone as failure:  # as in `hkswitch status | head -1`
         sys.exit(failure.exit_code)
     except Failure as failure:
-        # The problems of a config begin with its name, as in a compiler's output: editors can jump there.
-        _print_error(str(failure) if isinstance(failure, ConfigError) else f"hkswitch: {failure}")
+        _print_error(_described(failure))
         sys.exit(failure.exit_code)
     except (OSError, UnicodeError, ImportError, MemoryError, SystemError) as error:
         _print_error(f"hkswitch: cannot continue: {reason_of(error)}")
@@ -114,6 +113,15 @@ def run_program(program: click.Command) -> NoReturn:
         sys.exit(Exit.USAGE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+
+
+def _described(failure: Failure) -> str:
+    if isinstance(failure, ConfigError):
+        # Its problems begin with its name, as in a compiler's output: editors can jump there.
+        return str(failure)
+    is_denied = isinstance(failure, ConfigUnreadable) and failure.exit_code is Exit.DENIED
+    is_command = os.geteuid() != 0 and sys.argv[1:2] != ["run"]  # the daemon cannot use sudo
+    return f"hkswitch: {failure}" + ("; use sudo" if is_denied and is_command else "")
 
 
 def _stream(raw: Any, before: TextIO | None) -> _Output:  # noqa: ANN401 -- typeshed has no type for it

@@ -154,3 +154,20 @@ def test_without_standard_error_the_exit_code_still_counts(body: str, code: int)
 @pytest.mark.parametrize("body", OUTPUTS[:3])
 def test_what_is_printed_arrives(body: str) -> None:
     assert ended(body) == (0, "moon\n" if "echo" in body else "moon", "")
+
+
+@pytest.mark.parametrize(
+    ("uid", "command", "code", "remedy"),
+    [
+        (1000, "check", "DENIED", "; use sudo"),
+        (1000, "check", "CONFIG", ""),
+        (0, "check", "DENIED", ""),
+        (1000, "run", "DENIED", ""),  # hkswitch.service cannot use it
+    ],
+)
+def test_only_a_user_whose_right_to_read_the_config_is_missing_is_told_to_use_sudo(
+    uid: int, command: str, code: str, remedy: str
+) -> None:
+    body = f"""os.geteuid = lambda: {uid}; sys.argv[1:] = [{command!r}]
+    raise entry.ConfigUnreadable('/x', 'why', entry.Exit.{code})"""
+    assert ended(body)[2] == f"hkswitch: cannot read /x: why{remedy}\n"

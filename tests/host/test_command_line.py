@@ -81,7 +81,7 @@ def test_an_unreadable_config_is_reported(daemon: Host) -> None:
     done = daemon.run("hkswitch", "check", user="nobody", check=False)
     daemon.run("chmod", "0644", CONFIG)
     assert done.returncode == 77
-    assert done.stderr == f"hkswitch: cannot read {CONFIG}: Permission denied\n"
+    assert done.stderr == f"hkswitch: cannot read {CONFIG}: Permission denied; use sudo\n"
 
 
 @pytest.mark.parametrize("addition", ["  extra:\n    name: Extra One\n    units: [extra]\n"])
