@@ -15,6 +15,7 @@ import click
 
 from hkswitch.cli.layout import say
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure, reason_of
+from hkswitch.model.installation import CONFIG_FILE
 from hkswitch.model.printable import printable_lines
 
 STDOUT: Final = 1
@@ -119,9 +120,14 @@ def _described(failure: Failure) -> str:
     if isinstance(failure, ConfigError):
         # Its problems begin with its name, as in a compiler's output: editors can jump there.
         return str(failure)
-    is_denied = isinstance(failure, ConfigUnreadable) and failure.exit_code is Exit.DENIED
+    return f"hkswitch: {failure}" + (_remedy(failure) if isinstance(failure, ConfigUnreadable) else "")
+
+
+def _remedy(failure: ConfigUnreadable) -> str:
+    if failure.exit_code is Exit.CONFIG and str(failure).startswith(f"cannot read {CONFIG_FILE}: "):
+        return "; run `sudo hkswitch doctor`"  # it prints how to create the file
     is_command = os.geteuid() != 0 and sys.argv[1:2] != ["run"]  # the daemon cannot use sudo
-    return f"hkswitch: {failure}" + ("; use sudo" if is_denied and is_command else "")
+    return "; use sudo" if failure.exit_code is Exit.DENIED and is_command else ""
 
 
 def _stream(raw: Any, before: TextIO | None) -> _Output:  # noqa: ANN401 -- typeshed has no type for it

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hkswitch.model.installation import CONFIG_FILE
 from tests.support.script import script
 
 PROGRAM = """\
@@ -157,17 +158,20 @@ def test_what_is_printed_arrives(body: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uid", "command", "code", "remedy"),
+    ("uid", "command", "file", "code", "remedy"),
     [
-        (1000, "check", "DENIED", "; use sudo"),
-        (1000, "check", "CONFIG", ""),
-        (0, "check", "DENIED", ""),
-        (1000, "run", "DENIED", ""),  # hkswitch.service cannot use it
+        (1000, "check", "/x", "DENIED", "; use sudo"),
+        (0, "check", CONFIG_FILE, "CONFIG", "; run `sudo hkswitch doctor`"),
+        (1000, "run", CONFIG_FILE, "CONFIG", "; run `sudo hkswitch doctor`"),
+        (1000, "check", "/x", "CONFIG", ""),
+        (0, "check", "/x", "DENIED", ""),
+        (1000, "run", "/x", "DENIED", ""),  # hkswitch.service cannot use sudo
+        (0, "check", CONFIG_FILE, "UNAVAILABLE", ""),
     ],
 )
-def test_only_a_user_whose_right_to_read_the_config_is_missing_is_told_to_use_sudo(
-    uid: int, command: str, code: str, remedy: str
+def test_a_config_that_cannot_be_read_has_the_remedy_that_helps(
+    uid: int, command: str, file: str, code: str, remedy: str
 ) -> None:
     body = f"""os.geteuid = lambda: {uid}; sys.argv[1:] = [{command!r}]
-    raise entry.ConfigUnreadable('/x', 'why', entry.Exit.{code})"""
-    assert ended(body)[2] == f"hkswitch: cannot read /x: why{remedy}\n"
+    raise entry.ConfigUnreadable({file!r}, 'why', entry.Exit.{code})"""
+    assert ended(body)[2] == f"hkswitch: cannot read {file}: why{remedy}\n"
