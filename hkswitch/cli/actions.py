@@ -112,6 +112,8 @@ def _finish(action: Action, group_id: str, asked: client.PendingRequest, path: P
             return failure.exit_code
     except Failure as failure:
         _print_error(f"hkswitch: {failure}")
+        if NOT_IN_ACTIONS in str(failure) and is_of_service(path):
+            _print_how_to_allow(action, group_id)
         if failure.exit_code is Exit.UNAVAILABLE and not _is_denied(str(failure)):
             _print_reasons(path, group_id, str(failure), asked.sent_at_unix_seconds)
         return failure.exit_code
@@ -158,6 +160,8 @@ def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon,
         for each in group_ids
     }
     _print_hints_for(unit for each, units in (known or {}).items() if codes.get(each) for unit in units)
+    for each in codes:
+        _print_how_to_allow(action, each)
     return [*codes.values()]
 
 
@@ -212,6 +216,19 @@ def _print_hints_for(units: Iterable[str]) -> None:
 
         for unit, hint in systemctl.hints(systemctl.missing(suspected)).items():
             _print_error(f"hkswitch: {unit} does not exist; {hint}")
+
+
+def _print_how_to_allow(action: Action, group_id: str) -> None:
+    """Print how a group of units would allow an action that is not in its actions in the service's config."""
+    try:
+        groups = config_file.read(config_file.DEFAULT).groups
+    except (ConfigError, ConfigUnreadable):
+        return
+    for group in groups:
+        if group.id == group_id and group.units and action not in group.actions:
+            actions = ", ".join(each for each in Action if each in {*group.actions, action})
+            how = f"run `sudo hkswitch edit`, and set `actions: [{actions}]` in group {group_id}"
+            _print_error(f"hkswitch: to allow {action}, {how}")
 
 
 def failed_units(group: GroupReport, failure: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ It does not read the journal itself; on a terminal, it breaks journalctl's lines
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Final, NoReturn
 
 import click
@@ -19,6 +20,13 @@ from hkswitch.model.installation import HELPER_SLICE
 from hkswitch.model.printable import printable
 
 JOURNALCTL: Final = "/usr/bin/journalctl"
+
+JOURNALS: Final = ("/var/log/journal", "/run/log/journal")
+
+NOT_ALLOWED: Final = (
+    "cannot read the journal: permission denied; use sudo, or run "
+    "`sudo usermod -aG systemd-journal $USER` and log in again"
+)
 
 # TRUST: journald itself adds the fields that begin with an underscore. Any local user can add lines with
 # root's _UID, because sudo writes to its caller's standard error as root; but only systemd puts a process
@@ -52,14 +60,23 @@ def journalctl(group: str | None, *options: str) -> list[str]:
 def show_journal(group: str | None) -> NoReturn:
     """Show the audit log, and exit.
 
-    Raises `Failure` if journalctl cannot be started, or if the group is neither configured nor logged.
+    Raises `Failure` if this user may not read the journal, if journalctl cannot be started, or if the group
+    is neither configured nor logged.
     """
+    check_right()
     try:
         if group is not None and not _may_be_configured(group):
             _check_for_lines(group)
     except (OSError, ValueError) as error:
         raise _cannot_start(error) from None
     show_lines_of(journalctl(group))
+
+
+def check_right() -> None:
+    """Raise `Failure` if this user cannot read the system's journal: journalctl would show nothing of it."""
+    files = [file for folder in JOURNALS for file in Path(folder).glob("*/system.journal")]
+    if files and not any(os.access(file, os.R_OK) for file in files):
+        raise Failure(NOT_ALLOWED, Exit.DENIED)
 
 
 def show_lines_of(command: list[str]) -> NoReturn:
@@ -112,8 +129,6 @@ def _check_for_lines(group: str) -> None:
         return  # journalctl will print the reason
     if not asked.stdout:
         reason = "it is not in the configuration, and the journal has no line about it"
-        if os.geteuid() != 0:
-            reason += " that you may read (try sudo)"
         raise Failure(f"cannot show the audit log of group {group!r}: {reason}", Exit.USAGE)
     gone = f"hkswitch: group {group!r} is no longer in the configuration"
     say(f"{gone}; these are its lines in the journal:", err=True)

@@ -84,7 +84,8 @@ async def serve_demo(
     terminal = _Terminal(config_file, address, port, folder)
     config = await terminal.read()
     try:
-        await serve(config, SimulatedHost(config.groups), folder, terminal)
+        # Nothing else would end it once its terminal is closed, and it would keep its port.
+        await serve(config, SimulatedHost(config.groups), folder, terminal, hangup_ends=True)
     except CannotServe as failure:
         failure.remedy = f"stop that program, or {_another_port(config.bridge.port)}"
         raise

@@ -14,7 +14,8 @@ from typing import Any, Final, NoReturn, TextIO, TypeVar
 import click
 
 from hkswitch.cli.layout import say
-from hkswitch.model.errors import ConfigError, Exit, Failure, reason_of
+from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure, reason_of
+from hkswitch.model.installation import CONFIG_FILE
 from hkswitch.model.printable import printable_lines
 
 STDOUT: Final = 1
@@ -98,8 +99,7 @@ def run_program(program: click.Command) -> NoReturn:
     except ReaderGone as failure:  # as in `hkswitch status | head -1`
         sys.exit(failure.exit_code)
     except Failure as failure:
-        # The problems of a config begin with its name, as in a compiler's output: editors can jump there.
-        _print_error(str(failure) if isinstance(failure, ConfigError) else f"hkswitch: {failure}")
+        _print_error(_described(failure))
         sys.exit(failure.exit_code)
     except (OSError, UnicodeError, ImportError, MemoryError, SystemError) as error:
         _print_error(f"hkswitch: cannot continue: {reason_of(error)}")
@@ -114,6 +114,20 @@ def run_program(program: click.Command) -> NoReturn:
         sys.exit(Exit.USAGE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+
+
+def _described(failure: Failure) -> str:
+    if isinstance(failure, ConfigError):
+        # Its problems begin with its name, as in a compiler's output: editors can jump there.
+        return str(failure)
+    return f"hkswitch: {failure}" + (_remedy(failure) if isinstance(failure, ConfigUnreadable) else "")
+
+
+def _remedy(failure: ConfigUnreadable) -> str:
+    if failure.exit_code is Exit.CONFIG and str(failure).startswith(f"cannot read {CONFIG_FILE}: "):
+        return "; run `sudo hkswitch doctor`"  # it prints how to create the file
+    is_command = os.geteuid() != 0 and sys.argv[1:2] != ["run"]  # the daemon cannot use sudo
+    return "; use sudo" if failure.exit_code is Exit.DENIED and is_command else ""
 
 
 def _stream(raw: Any, before: TextIO | None) -> _Output:  # noqa: ANN401 -- typeshed has no type for it

@@ -10,7 +10,7 @@ from typing import Final
 from hkswitch import __version__
 from hkswitch.control import STATE_FOLDER
 from hkswitch.model.unit_state import LoadState
-from hkswitch.protocol.report import BridgeReport, Report
+from hkswitch.protocol.report import STARTING, BridgeReport, Report
 
 RESTART: Final = "run `sudo systemctl restart hkswitch`"
 DOCTOR: Final = "run `sudo hkswitch doctor`"
@@ -37,7 +37,7 @@ def _of_bridge(bridge: BridgeReport) -> Iterator[str]:
         yield f"hkswitch cannot write to {STATE_FOLDER}; free some space, or {DOCTOR}"
     if bridge.identity:
         yield "another bridge has the same identity; stop that one"
-    if bridge.network:
+    if bridge.network and bridge.network != STARTING:
         yield f"the bridge waits for a network; {DOCTOR}"
 
 

@@ -3,9 +3,7 @@
 It does not read the journal itself.
 """
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import click
@@ -14,19 +12,12 @@ from hkswitch.cli import audit
 from hkswitch.cli.options import examples
 from hkswitch.control import STATE_FOLDER, client, socket_of
 from hkswitch.model import config_file
-from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.errors import Failure
 from hkswitch.model.group import MOST_DETACHED
 from hkswitch.protocol.report import unknown_group
 
 COREDUMP: Final = "MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1"
 """The records of systemd-coredump(8)."""
-
-JOURNALS: Final = ("/var/log/journal", "/run/log/journal")
-
-NOT_ALLOWED: Final = (
-    "cannot read the journal: permission denied; use sudo, or run "
-    "`sudo usermod -aG systemd-journal $USER` and log in again"
-)
 
 
 @click.command(epilog=examples("sudo hkswitch logs fileserver", "sudo hkswitch logs --follow web"))
@@ -42,8 +33,7 @@ def logs(group: str, lines: int, *, follow: bool) -> None:
     This command runs journalctl; root and members of the groups adm and systemd-journal may read the journal.
     """
     matches = list(matches_of(group, units_of(group)))
-    if os.geteuid() != 0 and not may_read_journal():
-        raise Failure(NOT_ALLOWED, Exit.DENIED)
+    audit.check_right()
     options = [f"--lines={lines}", *(["--follow"] if follow else [])]
     audit.show_lines_of([audit.JOURNALCTL, "--no-pager", *options, *matches])
 
@@ -72,9 +62,3 @@ def matches_of(group_id: str, units: tuple[str, ...]) -> Iterator[str]:
         yield from ("_UID=0", f"COREDUMP_UNIT={unit}", COREDUMP, "+")
         yield from ("_UID=0", f"OBJECT_SYSTEMD_UNIT={unit}", "+")
     yield from (*audit.QUERY, f"HKSWITCH_GROUP={group_id}")
-
-
-def may_read_journal() -> bool:
-    """Whether this user can read the system's journal, or no file of it is found."""
-    files = [file for folder in JOURNALS for file in Path(folder).glob("*/system.journal")]
-    return not files or any(os.access(file, os.R_OK) for file in files)

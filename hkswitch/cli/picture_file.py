@@ -6,10 +6,15 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hkswitch.hap.state_file import write_whole
+from hkswitch.model.config_file import read_regular
 from hkswitch.model.errors import Exit, Failure
+
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_HEAD_BYTES: Final = 128
+"""Enough for the XML declaration before an <svg>."""
 
 
 class Owner(NamedTuple):
@@ -66,20 +71,24 @@ def _rights_of(owner: Owner) -> Iterator[None]:
 
 
 def _write(path: Path, contents: bytes) -> None:
-    if not _may_be_replaced(path):
-        raise _cannot_write(path, "it is not a regular file")
+    """Write the file, or replace an earlier picture. Raises `Failure` if something else is in its place."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        pass
+    else:
+        if not stat.S_ISREG(found.st_mode):  # the rename would even replace a device
+            raise _cannot_write(path, "it is not a regular file")
+        if found.st_size and not _is_picture(path):
+            raise _cannot_write(path, "it already exists, and is not a picture; name another file")
     write_whole(path, contents)
 
 
-def _may_be_replaced(path: Path) -> bool:
-    """Whether a file may be written here: the rename would even replace a device."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except FileNotFoundError:
-        return True
+def _is_picture(path: Path) -> bool:
+    head = read_regular(path, _HEAD_BYTES)
+    return head.startswith(_PNG) or b"<svg" in head
 
 
 def _cannot_write(path: Path, reason: str) -> Failure:
-    return Failure(
-        f"cannot write the picture {path}: {reason}; use - to write it to standard output", Exit.CANNOT_WRITE
-    )
+    remedy = "" if "; " in reason else "; use - to write it to standard output"
+    return Failure(f"cannot write the picture {path}: {reason}{remedy}", Exit.CANNOT_WRITE)

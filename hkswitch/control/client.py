@@ -53,7 +53,7 @@ class Unreachable(Failure):
     exit_code = Exit.DENIED
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"permission denied on {path}: use sudo")
+        super().__init__(f"permission denied on {path}; use sudo")
 
 
 class NoAnswer(Failure):

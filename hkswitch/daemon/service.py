@@ -48,7 +48,7 @@ async def run(config_file: Path, state_folder: Path) -> None:
         try:
             await serve(config, host, state_folder, service)
         except CannotServe as failure:
-            failure.remedy = "stop that program, or set bridge.port"
+            failure.remedy = "stop that program, or set another bridge.port with `sudo hkswitch edit`"
             raise
     service.notifier.tell(STOPPING="1")
 
@@ -111,10 +111,12 @@ class _Service:
             _log.log(logging.WARNING if bridge.pairing_refused else logging.INFO, "serving %s", what)
 
 
-async def serve(config: Config, host: Host, state_folder: Path, environment: Environment) -> None:
+async def serve(
+    config: Config, host: Host, state_folder: Path, environment: Environment, *, hangup_ends: bool = False
+) -> None:
     """Serve groups on `host` until SIGTERM or SIGINT.
 
-    SIGHUP reloads the config, and SIGUSR1 turns the debug log on or off.
+    SIGHUP reloads the config, or ends this too if `hangup_ends`; SIGUSR1 turns the debug log on or off.
 
     Raises `Failure` if it cannot start, and the error of a host that breaks.
     """
@@ -127,7 +129,8 @@ async def serve(config: Config, host: Host, state_folder: Path, environment: Env
             living = asyncio.create_task(serving.live(addresses.changes))
             reloading: set[asyncio.Task[None]] = set()
             try:
-                while (number := await signal_or_end(received, living)) in {signal.SIGHUP, signal.SIGUSR1}:
+                continuing = {signal.SIGUSR1} if hangup_ends else {signal.SIGUSR1, signal.SIGHUP}
+                while (number := await signal_or_end(received, living)) in continuing:
                     if number is signal.SIGUSR1:
                         debug_log.toggle()
                         continue

@@ -29,12 +29,10 @@ from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import SetupInfo
-from hkswitch.protocol.report import BridgeReport, PairedController, Report
+from hkswitch.protocol.report import STARTING, BridgeReport, PairedController, Report
 
 RELOAD_AGAIN_SECONDS: Final = 60.0
 """The interval between automatic reloads: a disk may have room for the old state but not for the new one."""
-
-STARTING: Final = "not on the network yet: the daemon is starting"
 
 _log = logging.getLogger(__name__)
 

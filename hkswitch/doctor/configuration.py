@@ -4,6 +4,7 @@ The helper must also see the programs in it, and its sandbox hides folders that 
 directories in which commands run must exist.
 """
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -43,6 +44,7 @@ from hkswitch.protocol.helper import SOCKET_IS_SET
 from hkswitch.protocol.report import BridgeReport
 from hkswitch.serviceswitch import trusted_files
 
+EXAMPLE: Final = "/usr/share/doc/hkswitch/config.example.yaml"
 HELPER_INSTANCE: Final = "serviceswitch@doctor.service"
 """An instance that never runs: it has the settings of all instances."""
 
@@ -105,7 +107,9 @@ def valid(config: Config | Failure, file: Path, *, readable: bool | None, is_roo
     if isinstance(config, Failure):
         if not is_root and is_permission_denied(config):
             return skip(Check.CONFIGURATION, str(config), WITH_SUDO)
-        return fail(Check.CONFIGURATION, str(config), "see config.example.yaml for an example")
+        if str(config).endswith(f": {os.strerror(errno.ENOENT)}"):
+            return fail(Check.CONFIGURATION, f"{file} does not exist", f"run `sudo cp {EXAMPLE} {file}`")
+        return fail(Check.CONFIGURATION, str(config), "correct that, and run the doctor again")
     if dangers := tuple(dangerous_units(config)):
         danger, *others = dangers
         more = f" (and {len(others)} more; `hkswitch check` lists them)" if others else ""

@@ -4,6 +4,7 @@ import socket
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 from hkswitch.control import STATE_FOLDER, client
 from hkswitch.control.words import command
@@ -18,6 +19,8 @@ from hkswitch.network.endpoint import Endpoint
 from hkswitch.network.mdns_port import is_taken
 from hkswitch.protocol.report import BridgeReport
 
+FREE_PORT: Final = "stop it, or set another bridge.port with `sudo hkswitch edit`"
+
 
 async def network(context: Context) -> tuple[Finding]:
     """Check that the configured addresses exist, and that the bridge serves on them."""
@@ -28,8 +31,7 @@ async def network(context: Context) -> tuple[Finding]:
         return (skip(Check.NETWORK, "the bridge is not served while it cannot use mDNS", "see mdns below"),)
     reload = command(context.state_folder, "reload")
     if bridge is not None and (conflict := _port_conflict(context.endpoint, bridge)):
-        advice = "stop it, or set bridge.port; the bridge retries by itself"
-        return (fail(Check.NETWORK, conflict, advice),)
+        return (fail(Check.NETWORK, conflict, f"{FREE_PORT}; the bridge retries by itself"),)
     return (served(context.endpoint, interfaces_of(context.endpoint), bridge, reload),)
 
 
@@ -93,7 +95,7 @@ def free_or_ours(config: Config, bridge: BridgeReport | None, holder: str, resta
             return ok(Check.PORT, f"the bridge listens on {number}")
         return fail(Check.PORT, f"the bridge is running, but no process listens on {number}", restart)
     if holder:
-        return fail(Check.PORT, f"{holder} uses {number}", "stop it, or set bridge.port")
+        return fail(Check.PORT, f"{holder} uses {number}", FREE_PORT)
     return ok(Check.PORT, f"{number} is free")
 
 

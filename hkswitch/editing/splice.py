@@ -61,13 +61,13 @@ def without_group(data: bytes, file: str, group_id: str) -> bytes:
     Raises:
         ConfigError: If the config is invalid.
         CannotSplice: If the group cannot be removed safely.
-        Failure: If it is the only group.
+        Failure: If it is the last group.
     """
     old = parse(data, file)
     left = tuple(group for group in old.groups if group.id != group_id)
     if not left:
         why = "a configuration has at least one group; add another one first"
-        raise Failure(f"cannot remove group {group_id!r}, the only one: {why}", Exit.USAGE)
+        raise Failure(f"cannot remove group {group_id!r}, the last one: {why}", Exit.USAGE)
     text = _taken_out(ConfigText(data), file, group_id)
     if parse(text, file) != Config(old.bridge, left, old.helper):
         raise _cannot_remove(file, group_id)

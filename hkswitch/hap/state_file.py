@@ -234,7 +234,7 @@ def _read(path: Path) -> Stored | None:
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        why = f"{error.strerror or error}; only root and the daemon may read it (try sudo)"
+        why = "permission denied: only root and the daemon may read it; use sudo"
         raise _unreadable(path, why, Exit.DENIED) from error
     except OSError as error:
         reason, exit_code = error.strerror or str(error), exit_of(error, Exit.DAMAGED)

@@ -25,6 +25,8 @@ MOST_CONTROLLERS: Final = 256
 MOST_ADDRESSES: Final = 256
 """A bridge accepts 16 controllers, and serves on some of a machine's addresses."""
 LONGEST_FAILURE: Final = LONGEST_PRINTED
+STARTING: Final = "not on the network yet: the daemon is starting"
+"""What a bridge waits for before it has looked for a network."""
 
 _Word = TypeVar("_Word", GroupState, Action, "Outcome")
 

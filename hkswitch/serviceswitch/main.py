@@ -115,7 +115,7 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
 
 def _require_root(euid: int) -> None:
     if euid != trusted_files.ROOT:
-        raise Refusal("permission denied: only root may do this (try sudo)")
+        raise Refusal("permission denied: only root may do this; use sudo")
 
 
 def _require_daemon(facts: Facts, config: TrustedConfig, audit: Audit) -> None:

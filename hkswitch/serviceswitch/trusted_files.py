@@ -46,7 +46,7 @@ class NotThere(Failure):
     exit_code = Exit.CONFIG
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"{path} does not exist; create the configuration there")
+        super().__init__(f"{path} does not exist; run `sudo hkswitch doctor`")
 
 
 def is_root(name: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from hkswitch.unit_names.similar import other_kind, similar, template_of
+from hkswitch.unit_names.similar import other_kind, similar, template_of, without_misspelt_suffix
 
 UNIT_FOLDERS: Final = tuple(
     map(
@@ -45,5 +45,6 @@ def hint(unit: str, folders: Iterable[Path], known: Iterable[str]) -> str:
     """Return why a unit may be missing: a file that systemd has not read, or a misspelt name; or empty."""
     if file := file_of(unit, folders):
         return f"systemd has not read {file} yet: run `sudo systemctl daemon-reload`"
-    meant = similar(unit, known) or other_kind(unit, known)
+    names = frozenset(known)
+    meant = without_misspelt_suffix(unit, names) or similar(unit, names) or other_kind(unit, names)
     return f"did you mean {meant}?" if meant else ""

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from hkswitch.cli import audit
 from hkswitch.model import config_file
 config_file.DEFAULT = pathlib.Path(sys.argv.pop(1))
 audit.JOURNALCTL = sys.argv.pop(1)
+audit.JOURNALS = ()
 def instead(program, argv, environment):
     print(program, *argv[1:], sorted(environment), sep="\\n")
     sys.exit(0)
@@ -79,8 +81,7 @@ def test_without_journalctl_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch
 NOTE = "hkswitch: group {0!r} is no longer in the configuration; these are its lines in the journal:\n"
 UNKNOWN = (
     "hkswitch: cannot show the audit log of group {0!r}: "
-    "it is not in the configuration, and the journal has no line about it"
-    f"{'' if os.geteuid() == 0 else ' that you may read (try sudo)'}\n"
+    "it is not in the configuration, and the journal has no line about it\n"
 )
 
 
@@ -139,10 +140,24 @@ def test_whether_there_are_lines_is_asked_without_the_environment(
     assert asked == ["--no-pager", "--quiet", "--lines=1", "--output=cat", *audit.QUERY, "HKSWITCH_GROUP=old"]
 
 
-def test_a_user_who_may_not_read_the_journal_is_told_to_use_sudo(
-    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("readable", "allowed"),
+    [([], True), ([True], True), ([False, True], True), ([False], False), ([False, False], False)],
+)
+def test_a_user_who_cannot_read_the_journal_gets_a_remedy_instead_of_an_empty_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readable: list[bool], allowed: bool
 ) -> None:
-    monkeypatch.setattr(audit, "JOURNALCTL", journalctl(tmp_path, "exit 0"))
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(Failure, match=r"has no line about it that you may read \(try sudo\)$"):
-        audit._check_for_lines("old")
+    files = {
+        str(tmp_path / str(number) / "machine" / "system.journal"): r for number, r in enumerate(readable)
+    }
+    for file in map(Path, files):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    monkeypatch.setattr(audit, "JOURNALS", tuple(tmp_path / str(number) for number in range(len(readable))))
+    monkeypatch.setattr(os, "access", lambda file, _: files[str(file)])
+    with (
+        nullcontext()
+        if allowed
+        else pytest.raises(Failure, match="permission denied; use sudo, or run `sudo")
+    ):
+        audit.check_right()

@@ -110,7 +110,7 @@ def test_groups_are_removed_and_what_that_costs_is_said(file: Path) -> None:
     [
         (["wbe"], 64, "there is no group 'wbe'; did you mean web?"),
         (["web", "none"], 64, "there is no group 'none'; the groups are web, files"),
-        (["web", "files"], 64, "cannot remove group 'files', the only one"),
+        (["web", "files"], 64, "cannot remove group 'files', the last one"),
         (["--dry-run", "web"], 0, ""),
     ],
 )
@@ -239,7 +239,7 @@ def test_a_config_that_changed_meanwhile_is_not_overwritten_and_the_copy_is_kept
 
 def test_two_cannot_edit_at_once(file: Path) -> None:
     code, _, errors = edited(
-        file, f"{HKSWITCH} add x --config {file} 2>{file.parent}/seen; echo $? >>{file.parent}/seen"
+        file, f"{HKSWITCH} remove web --config {file} 2>{file.parent}/seen; echo $? >>{file.parent}/seen"
     )
     assert (code, errors) == (0, "")
     assert (file.parent / "seen").read_text() == (

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import pty
 import re
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -199,6 +201,22 @@ async def test_a_reload_of_the_demo_says_what_takes_a_restart_and_what_is_wrong(
     finally:
         process.send_signal(signal.SIGTERM)
         await process.communicate()
+
+
+def test_the_demo_ends_with_its_terminal(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    where = ("--address", "127.0.0.1", "--port", str(free_port()), "--state-dir", str(tmp_path / "s"))
+    command = ("setsid", "--ctty", HKSWITCH, "demo", *where)
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as demo_process:
+        os.close(theirs)
+        try:
+            printed = b""
+            while b"Setup code: " not in printed:
+                printed += os.read(ours, 4096)
+            os.close(ours)
+            assert demo_process.wait(PATIENCE_SECONDS) == 0
+        finally:
+            demo_process.kill()
 
 
 async def _line(output: asyncio.StreamReader, is_it: Callable[[str], bool]) -> str:

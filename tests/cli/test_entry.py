@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hkswitch.model.installation import CONFIG_FILE
 from tests.support.script import script
 
 PROGRAM = """\
@@ -154,3 +155,23 @@ def test_without_standard_error_the_exit_code_still_counts(body: str, code: int)
 @pytest.mark.parametrize("body", OUTPUTS[:3])
 def test_what_is_printed_arrives(body: str) -> None:
     assert ended(body) == (0, "moon\n" if "echo" in body else "moon", "")
+
+
+@pytest.mark.parametrize(
+    ("uid", "command", "file", "code", "remedy"),
+    [
+        (1000, "check", "/x", "DENIED", "; use sudo"),
+        (0, "check", CONFIG_FILE, "CONFIG", "; run `sudo hkswitch doctor`"),
+        (1000, "run", CONFIG_FILE, "CONFIG", "; run `sudo hkswitch doctor`"),
+        (1000, "check", "/x", "CONFIG", ""),
+        (0, "check", "/x", "DENIED", ""),
+        (1000, "run", "/x", "DENIED", ""),  # hkswitch.service cannot use sudo
+        (0, "check", CONFIG_FILE, "UNAVAILABLE", ""),
+    ],
+)
+def test_a_config_that_cannot_be_read_has_the_remedy_that_helps(
+    uid: int, command: str, file: str, code: str, remedy: str
+) -> None:
+    body = f"""os.geteuid = lambda: {uid}; sys.argv[1:] = [{command!r}]
+    raise entry.ConfigUnreadable({file!r}, 'why', entry.Exit.{code})"""
+    assert ended(body)[2] == f"hkswitch: cannot read {file}: why{remedy}\n"

@@ -143,7 +143,7 @@ def test_without_a_daemon_other_users_are_told_to_use_sudo() -> None:
             with state_file.with_rights(NOBODY, NOBODY), pytest.raises(Failure) as caught:
                 do()
             assert caught.value.exit_code is Exit.DENIED
-            assert str(caught.value).endswith("only root and the daemon may read it (try sudo)")
+            assert str(caught.value).endswith("only root and the daemon may read it; use sudo")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
@@ -154,4 +154,4 @@ async def test_a_user_who_may_not_enter_the_folder_is_told_so_and_nothing_of_the
             with state_file.with_rights(NOBODY, NOBODY), pytest.raises(Unreachable) as caught:
                 status.from_daemon(folder)
     assert caught.value.exit_code is Exit.DENIED
-    assert str(caught.value) == f"permission denied on {folder / SOCKET_NAME}: use sudo"
+    assert str(caught.value) == f"permission denied on {folder / SOCKET_NAME}; use sudo"

@@ -8,6 +8,7 @@ import pwd
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -409,6 +410,38 @@ def test_a_picture_that_cannot_be_written_is_73(folder: Path) -> None:
     assert run("pair", "--png", file, "--state-dir", folder) == (73, "", f"hkswitch: {words}\n")
 
 
+@pytest.mark.parametrize(
+    ("before", "is_replaced"),
+    [
+        (picture("X-HM://", "png"), True),
+        (picture("X-HM://", "svg"), True),
+        (b"", True),
+        (b"groups: {}\n", False),
+        (b'<?xml version="1.0"?>\n<domain/>\n', False),
+        (b"PNG", False),
+    ],
+    ids=["png", "svg", "empty", "config", "xml", "text"],
+)
+def test_a_picture_replaces_only_an_earlier_picture(tmp_path: Path, before: bytes, is_replaced: bool) -> None:
+    file = tmp_path / "place"
+    file.write_bytes(before)
+    words = "it already exists, and is not a picture; name another file$"
+    with nullcontext() if is_replaced else pytest.raises(Failure, match=words):
+        write_picture(file, b"picture")
+    assert file.read_bytes() == (b"picture" if is_replaced else before)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root acts for the user of sudo")
+def test_a_picture_of_the_user_of_sudo_replaces_no_file_of_root(tmp_path: Path, by_sudo: Path) -> None:
+    for folder, mode in ((tmp_path, 0o600), (by_sudo, 0o644)):
+        file = folder / "config.yaml"
+        file.write_bytes(b"groups: {}\n")
+        file.chmod(mode)
+        with pytest.raises(Failure, match="it already exists"):
+            write_picture(file, b"picture")
+        assert file.read_bytes() == b"groups: {}\n"
+
+
 def make_link(path: Path) -> None:
     path.symlink_to("/dev/null")
 
@@ -455,7 +488,7 @@ def test_no_file_of_another_user_is_given_to_the_user_of_sudo(
     file = tmp_path / "roots" / "code.png"
     file.parent.mkdir(mode=0o755)
     if place == "file in a sticky folder":
-        file.write_bytes(b"root's")
+        file.write_bytes(picture("X-HM://", "png"))
         file.parent.chmod(0o1777)
     elif place == "way through a link":
         (by_sudo / "link").symlink_to(file.parent)
@@ -497,10 +530,11 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     file = tmp_path / "code.png"
-    file.write_bytes(b"before")
+    before = picture("X-HM://", "png")
+    file.write_bytes(before)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Failure, match="No space left on device") as caught:
         write_picture(file, b"picture")
     assert caught.value.exit_code is Exit.CANNOT_WRITE
-    assert file.read_bytes() == b"before"
+    assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]

@@ -12,10 +12,11 @@ import pytest
 from hkswitch import __version__
 from hkswitch.cli import actions, add, check, health
 from hkswitch.editing.example import EXAMPLE
+from hkswitch.model import config_file
 from hkswitch.model.config import parse
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.unit_state import ActiveState, GroupState, LoadState, UnitState
-from hkswitch.protocol.report import BridgeReport, GroupReport, Report
+from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
+from hkswitch.protocol.report import STARTING, BridgeReport, GroupReport, Report
 from hkswitch.unit_names import systemctl, unit_files
 from hkswitch.unit_names.similar import other_kind
 
@@ -157,6 +158,73 @@ def test_a_service_may_stand_for_the_only_unit_of_its_name(unit: str, known: set
     assert other_kind(unit, known) == found
 
 
+@pytest.mark.parametrize(
+    ("unit", "found"),
+    [
+        ("nginx.servce.service", "did you mean nginx.service?"),
+        ("ngnix.servic.service", "did you mean nginx.service?"),
+        ("fstrim.tmer.service", "did you mean fstrim.timer?"),
+        ("no-such-thing.servce.service", ""),
+        ("sshd.server.service", ""),
+        ("mysql.foo.service", ""),
+    ],
+)
+def test_a_misspelt_suffix_has_a_hint(unit: str, found: str) -> None:
+    assert unit_files.hint(unit, (), ("nginx.service", "fstrim.timer")) == found
+
+
+# Actions
+
+ACTIONS: Final = """groups:
+  web: {units: [nginx]}
+  files: {units: [smbd], restart: true}
+  up: {units: [vpn], actions: [start]}
+  lamp: {commands: {start: [/bin/on], stop: [/bin/off], status: [/bin/is]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("refused", "allowed"),
+    [
+        ((Action.RESTART, "web"), "  web: {units: [nginx], actions: [start, stop, restart]}"),
+        ((Action.STOP, "up"), "  up: {units: [vpn], actions: [start, stop]}"),
+        ((Action.STOP, "web"), ""),
+        ((Action.RESTART, "files"), ""),
+        ((Action.RESTART, "lamp"), ""),
+        ((Action.RESTART, "none"), ""),
+    ],
+)
+def test_an_action_that_a_group_of_units_lacks_comes_with_the_line_that_allows_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    refused: tuple[Action, str],
+    allowed: str,
+) -> None:
+    file, (action, group_id) = tmp_path / "config.yaml", refused
+    file.write_text(ACTIONS)
+    monkeypatch.setattr(config_file, "DEFAULT", file)
+    actions._print_how_to_allow(action, group_id)
+    printed = capsys.readouterr().err
+    if not allowed:
+        assert printed == ""
+        return
+    line = allowed.partition("], ")[2].removesuffix("}")
+    how = f"run `sudo hkswitch edit`, and set `{line}` in group {group_id}"
+    assert printed == f"hkswitch: to allow {action}, {how}\n"
+    (group,) = parse(f"groups:\n{allowed}\n".encode(), "x").groups
+    assert action in group.actions
+
+
+def test_a_configuration_with_mistakes_has_no_such_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(config_file, "DEFAULT", tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("groups: 1")
+    actions._print_how_to_allow(Action.STOP, "web")
+    assert capsys.readouterr().err == ""
+
+
 # Status
 
 
@@ -190,6 +258,7 @@ def see(unit: str) -> str:
         (Report(None, (WELL,)), []),
         (Report(BRIDGE, (group(LoadState.UNKNOWN),)), []),
         (Report(BRIDGE._replace(pairing_refused=True), ()), []),  # its line has the remedy
+        (Report(BRIDGE._replace(network=STARTING), ()), []),
         (
             Report(BRIDGE._replace(version="0.0.1"), (WELL,)),
             [f"version 0.0.1 is running, but version {__version__} is installed; {health.RESTART}"],

@@ -172,7 +172,12 @@ async def test_the_commands_are_for_the_bridge_that_was_asked_about(folder: Path
         (BRIDGE, "process 7 (hkswitch)", OK, "the bridge listens on 51826"),
         (None, "", OK, "51826 is free"),
         (NOWHERE, "", OK, "51826 is free"),
-        (None, "process 7 (nc)", FAIL, "process 7 (nc) uses 51826; stop it, or set bridge.port"),
+        (
+            None,
+            "process 7 (nc)",
+            FAIL,
+            "process 7 (nc) uses 51826; stop it, or set another bridge.port with `sudo hkswitch edit`",
+        ),
         (NOWHERE, "process 7 (nc)", FAIL, "process 7 (nc) uses 51826"),
         (BRIDGE, "", FAIL, f"the bridge is running, but no process listens on 51826; {RESTART}"),
         (NOWHERE._replace(port=51827), "", FAIL, "says 51826, but the bridge serves on 51827"),
@@ -243,7 +248,10 @@ async def test_the_bridge_and_not_its_user_decides_whether_the_port_is_ours(
 @pytest.mark.parametrize(
     ("bound", "words"),
     [
-        (LOOPBACK.addresses, "{us} uses port {port} on 127.0.0.3; stop it, or set bridge.port"),
+        (
+            LOOPBACK.addresses,
+            f"{{us}} uses port {{port}} on 127.0.0.3; {network.FREE_PORT}",
+        ),
         (("127.0.0.2",), "but the bridge is on 127.0.0.2; run `sudo hkswitch reload`"),
     ],
     ids=["taken", "free"],

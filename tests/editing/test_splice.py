@@ -174,7 +174,7 @@ def test_a_removed_group_takes_its_own_lines_along_and_no_others(long: bool) -> 
         old = parse(data, FILE)
         group = drawn.draw(st.sampled_from(old.groups))
         if len(old.groups) == 1:
-            with pytest.raises(Failure, match="the only one"):
+            with pytest.raises(Failure, match="the last one"):
                 without_group(data, FILE, group.id)
             return
         new = without_group(data, FILE, group.id)

@@ -338,15 +338,15 @@ def test_a_link_in_the_files_place_is_not_followed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "remedy", "code"),
+    ("number", "denial", "code"),
     [
-        (errno.EACCES, "; only root and the daemon may read it (try sudo)", Exit.DENIED),
-        (errno.EPERM, "; only root and the daemon may read it (try sudo)", Exit.DENIED),
+        (errno.EACCES, "permission denied: only root and the daemon may read it; use sudo", Exit.DENIED),
+        (errno.EPERM, "permission denied: only root and the daemon may read it; use sudo", Exit.DENIED),
         *((number, "", Exit.UNAVAILABLE) for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)),
     ],
 )
 def test_only_a_missing_permission_is_called_one(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str, code: Exit
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, denial: str, code: Exit
 ) -> None:
     reason = os.strerror(number)
 
@@ -356,7 +356,7 @@ def test_only_a_missing_permission_is_called_one(
     monkeypatch.setattr("hkswitch.hap.state_file.os.open", fail)
     with pytest.raises(Failure) as caught:
         state_file.read(folder)
-    expected = f"cannot read the bridge's state {folder / FILE_NAME}: {reason}{remedy}"
+    expected = f"cannot read the bridge's state {folder / FILE_NAME}: {denial or reason}"
     assert (str(caught.value), caught.value.exit_code) == (expected, code)
 
 

@@ -376,7 +376,7 @@ def test_the_helper_serves_no_user_without_sudo(target: Host, user: str) -> None
     for arguments in (("serve",), ("start", "canary"), ("stop", "canary"), ("status", "canary")):
         done = target.run(SERVE[0], *arguments, user=user, input=START_CANARY, check=False)
         assert (done.returncode, done.stdout) == (77, "")
-        assert done.stderr == "serviceswitch: permission denied: only root may do this (try sudo)\n"
+        assert done.stderr == "serviceswitch: permission denied: only root may do this; use sudo\n"
 
 
 @pytest.mark.parametrize("user", ["nobody", "daemon"])

@@ -81,7 +81,7 @@ def test_an_unreadable_config_is_reported(daemon: Host) -> None:
     done = daemon.run("hkswitch", "check", user="nobody", check=False)
     daemon.run("chmod", "0644", CONFIG)
     assert done.returncode == 77
-    assert done.stderr == f"hkswitch: cannot read {CONFIG}: Permission denied\n"
+    assert done.stderr == f"hkswitch: cannot read {CONFIG}: Permission denied; use sudo\n"
 
 
 @pytest.mark.parametrize("addition", ["  extra:\n    name: Extra One\n    units: [extra]\n"])
@@ -231,7 +231,10 @@ def test_the_log_of_a_group_has_its_units_and_what_the_helper_did_in_order(
     assert len(daemon.run("hkswitch", "logs", "--lines=1", "web").stdout.splitlines()) == 1
 
 
-def test_a_user_who_may_not_read_the_journal_learns_which_group_to_join(daemon: Host) -> None:
-    done = daemon.run("hkswitch", "logs", "web", user="nobody", check=False)
+@pytest.mark.parametrize("command", [("logs", "web"), ("audit",), ("audit", "web"), ("audit", "removed")])
+def test_a_user_who_may_not_read_the_journal_learns_which_group_to_join(
+    daemon: Host, command: tuple[str, ...]
+) -> None:
+    done = daemon.run("hkswitch", *command, user="nobody", check=False)
     assert (done.returncode, done.stdout) == (77, "")
     assert "`sudo usermod -aG systemd-journal $USER`" in done.stderr

@@ -142,6 +142,18 @@ async def test_the_commands_that_install_it_lead_to_a_paired_bridge(host: Host) 
     eventually(lambda: host.show("hkswitch.service", "ActiveState") == "active")
 
 
+def test_the_commands_of_the_first_switch_work_in_the_order_of_the_readme(host: Host) -> None:
+    """Continues after the test above, with the configuration that those commands made."""
+    for unit in ("smbd.service", "nmbd.service"):
+        host.unit(unit, STUB_UNIT)
+    text = (CHECKOUT / "README.md").read_text()
+    section = text.partition("\n## First switch\n")[2].partition("\n## ")[0]
+    typed_here = re.findall(r"^\$ (.*)$", section, re.MULTILINE)
+    assert len(typed_here) >= 10
+    for command in typed_here:
+        host.run(*shlex.split(command.replace("sudo hkswitch edit", "sudo EDITOR=true hkswitch edit")))
+
+
 UPSTREAM: Final = """
 git clone -q . ../upstream
 git remote add origin ../upstream

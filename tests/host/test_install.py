@@ -354,6 +354,14 @@ def test_install_says_that_venv_is_missing(spare: Host) -> None:
     )
 
 
+PATHS_IN_USR: Final = r"""
+cd /usr/local
+grep -rnE --include='*.py' --include='*.md' \
+    '/usr/(bin/hkswitch|sbin/serviceswitch|lib/hkswitch|share/doc/hkswitch)\b' \
+    lib/hkswitch/lib/python3*/site-packages/hkswitch share/doc/hkswitch || test $? = 1"""
+"""Prints what an installation in /usr/local would suggest or describe of one in /usr."""
+
+
 @pytest.mark.any_release
 def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
     local = ("env", *FROM_WHEELS, "PREFIX=/usr/local")
@@ -371,6 +379,7 @@ def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
             "/var/lib/serviceswitch/sudoers",
         }
         assert spare.run("busctl", "list", user="hkswitch", check=False).returncode == 1
+        assert spare.run("sh", "-c", PATHS_IN_USR).stdout == ""
         helper = ("sudo", "-n", "/usr/local/sbin/serviceswitch", "serve")
         assert spare.run(*helper, user="hkswitch", check=False).stdout.startswith('{"type":"hello"')
         spare.run("systemctl", "start", "hkswitch.service")

@@ -137,7 +137,8 @@ def test_a_busy_port_is_reported_with_the_process_that_uses_it(daemon: Host) -> 
     daemon.run("systemctl", "start", "--no-block", "hkswitch.service")
     sentence = (
         f"cannot serve HomeKit on {daemon.address}, port {PORT}: "
-        "a program of user root uses it; stop that program, or set bridge.port"
+        "a program of user root uses it; stop that program, "
+        "or set another bridge.port with `sudo hkswitch edit`"
     )
     eventually(lambda: sentence in daemon.journal("hkswitch.service")[before:])
     assert "Traceback" not in daemon.journal("hkswitch.service")[before:]

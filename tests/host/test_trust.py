@@ -241,7 +241,7 @@ def test_a_missing_config_is_reported(host: Host) -> None:
     host.run("rm", FILE)
     assert status_of_web(host) == (
         78,
-        f"serviceswitch: {FILE} does not exist; create the configuration there\n",
+        f"serviceswitch: {FILE} does not exist; run `sudo hkswitch doctor`\n",
     )
 
 
@@ -269,5 +269,5 @@ def test_only_root_is_served(host: Host) -> None:
     done = host.run("/usr/sbin/serviceswitch", "status", "web", user="hkswitch", check=False)
     assert (done.returncode, done.stderr) == (
         77,
-        "serviceswitch: permission denied: only root may do this (try sudo)\n",
+        "serviceswitch: permission denied: only root may do this; use sudo\n",
     )

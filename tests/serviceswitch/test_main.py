@@ -142,7 +142,7 @@ def test_nobody_but_root_may_do_anything(program: HelperProgram) -> None:
     for arguments in (["start", "web"], ["status", "web"], ["serve"]):
         ended = subprocess.run(script(code, *arguments), capture_output=True, text=True, check=False)
         assert (ended.returncode, ended.stdout) == (77, "")
-        assert ended.stderr == "serviceswitch: permission denied: only root may do this (try sudo)\n"
+        assert ended.stderr == "serviceswitch: permission denied: only root may do this; use sudo\n"
 
 
 # The audit
