@@ -3,6 +3,7 @@
 It needs neither root nor the network; the doctor examines everything.
 """
 
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -64,12 +65,13 @@ def _is_example(report: Report) -> bool:
 
 
 def _problem_of(unit: str, load: LoadState) -> str:
+    typed = shlex.quote(unit)  # such as srv-my\x2ddata.mount, whose backslash a shell would drop
     match load:
         case LoadState.NOT_FOUND:
             return f"{unit} does not exist; {_why_not_found(unit)}"
         case LoadState.MASKED:
-            return f"{unit} is masked; run `sudo systemctl unmask {unit}`"
-    return f"systemd cannot load {unit}; `systemctl status {unit}` gives the reason"
+            return f"{unit} is masked; run `sudo systemctl unmask {typed}`"
+    return f"systemd cannot load {unit}; `systemctl status {typed}` gives the reason"
 
 
 def _why_not_found(unit: str) -> str:

@@ -235,6 +235,19 @@ def see(unit: str) -> str:
             Report(None, (group(LoadState.ERROR, "a.mount"),)),
             ["group typo: systemd cannot load a.mount; `systemctl status a.mount` gives the reason"],
         ),
+        (
+            Report(None, (group(LoadState.ERROR, r"my\x2ddisk.mount"),)),
+            [
+                (
+                    r"group typo: systemd cannot load my\x2ddisk.mount; "
+                    r"`systemctl status 'my\x2ddisk.mount'` gives the reason"
+                )
+            ],
+        ),
+        (
+            Report(None, (group(LoadState.MASKED, r"my\x2ddisk.mount"),)),
+            [r"group typo: my\x2ddisk.mount is masked; run `sudo systemctl unmask 'my\x2ddisk.mount'`"],
+        ),
     ],
 )
 def test_status_ends_with_what_is_wrong_and_its_remedy(

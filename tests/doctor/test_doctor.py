@@ -731,6 +731,12 @@ def test_the_hint_for_a_missing_unit_is_the_advice(
     judged(found, FAIL, words)
 
 
+def test_a_unit_in_a_command_is_quoted_for_the_shell() -> None:
+    unit = r"my\x2ddisk.mount"
+    config = parse(f"groups: {{disk: {{units: ['{unit}']}}}}".encode(), "c.yaml")
+    judged(units.loaded(config, {unit: MASKED}, {}), FAIL, f"run `sudo systemctl unmask '{unit}'`")
+
+
 @pytest.mark.parametrize("is_debian", [False, True])
 def test_the_example_groups_are_to_be_replaced(is_debian: bool) -> None:
     text = (ROOT / "config.example.yaml").read_bytes()
