@@ -52,7 +52,7 @@ MODULE_MAY_IMPORT = {
     "cli/health.py": {"control", "editing", "model", "protocol", "unit_names"},
     "cli/import_homebridge.py": {"cli", "homebridge", "model"},
     "cli/take_over.py": {"cli", "control", "daemon", "doctor", "hap", "homebridge", "model"},
-    "cli/logs.py": {"cli", "control", "model", "protocol"},
+    "cli/logs.py": {"cli", "control", "model", "protocol", "unit_names"},
     "cli/main.py": {"cli"},
     "cli/options.py": {"control", "model"},
     "cli/pair.py": {"cli", "control", "hap", "model", "protocol"},
