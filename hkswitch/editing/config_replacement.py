@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from hkswitch.model.config_file import DEFAULT, config_bytes
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.yaml_nodes import MOST_CONFIG_BYTES
 from hkswitch.serviceswitch import trusted_files
 
 _NO_ATTRIBUTES: Final = frozenset({errno.ENOTSUP, errno.ENODATA, errno.EPERM})
@@ -57,12 +58,17 @@ class Original(NamedTuple):
 
 
 def read_original(file: Path) -> Original:
-    """Read a config that is to be replaced. Raises `CannotReplace`, `ConfigUnreadable`, or `Untrusted`."""
+    """Read a config that is to be replaced, as a whole.
+
+    Raises `CannotReplace`, `ConfigUnreadable`, or `Untrusted`.
+    """
     # TRUST: root changes only a config that only root can have written, and follows no link.
     if file == DEFAULT and os.geteuid() == trusted_files.ROOT:
         data = trusted_files.read(str(file))
     else:
         data = config_bytes(file)
+    if len(data) > MOST_CONFIG_BYTES:  # the rest was not read, and would be lost
+        raise CannotReplace(file, f"it is larger than {MOST_CONFIG_BYTES} bytes", Exit.CONFIG)
     try:
         found = file.lstat()
     except OSError as error:
@@ -80,6 +86,8 @@ def read_original(file: Path) -> Original:
 
 def check_rights(file: Path) -> None:
     """Raise `CannotReplace` if this user may not replace the file, before any work is done."""
+    if not file.parent.is_dir():
+        raise CannotReplace(file, f"there is no folder {file.parent}", Exit.CONFIG)
     if not os.access(file.parent, os.W_OK | os.X_OK, effective_ids=True):
         is_root = os.geteuid() == trusted_files.ROOT
         reason = f"{file.parent} is not writable" if is_root else "permission denied; use sudo"

@@ -11,6 +11,7 @@ import pytest
 from hkswitch.editing import config_replacement
 from hkswitch.editing.config_replacement import CannotReplace, check_rights, locked, read_original
 from hkswitch.model.errors import ConfigUnreadable, Exit, Failure
+from hkswitch.model.yaml_nodes import MOST_CONFIG_BYTES
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 
 
@@ -59,6 +60,10 @@ def as_folder(file: Path) -> None:
     file.mkdir()
 
 
+def as_too_large_file(file: Path) -> None:
+    file.write_bytes(b"#" * (MOST_CONFIG_BYTES + 1))
+
+
 def as_fifo(file: Path) -> None:
     file.unlink()
     os.mkfifo(file)
@@ -70,6 +75,7 @@ def as_fifo(file: Path) -> None:
         (as_link, "it is not a regular file; name the file itself, not a link to it"),
         (as_hard_link, "it has 2 hard links"),
         (as_folder, "it is not a regular file"),
+        (as_too_large_file, "it is larger than 1048576 bytes"),
         (as_fifo, "it is not a regular file"),
         (Path.unlink, "No such file or directory"),
     ],
@@ -176,6 +182,8 @@ def test_a_lock_that_is_a_link_is_not_followed(file: Path) -> None:
 
 def test_without_rights_on_the_folder_nothing_is_begun(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_rights(file)
+    with pytest.raises(CannotReplace, match=r"there is no folder .*/none"):
+        check_rights(file.parent / "none" / "config.yaml")
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     for user_id, reason in ((1000, "permission denied; use sudo"), (0, f"{file.parent} is not writable")):
         monkeypatch.setattr(os, "geteuid", lambda user_id=user_id: user_id)
