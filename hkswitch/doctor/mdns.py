@@ -58,7 +58,7 @@ async def find_device(device_id: str) -> str:
     """Return the mDNS name of the bridge with a device ID, on any network; empty if none answers."""
     try:
         client: Any = AsyncZeroconf()
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: there is not even a loopback interface
         return ""  # no network, so no phone can tell two of them apart either
     return await _first(client, lambda name: _has_id(client.zeroconf, name, device_id))
 

@@ -948,6 +948,15 @@ async def test_no_name_on_the_network_hides_a_bridge_or_ends_the_search(
     assert answers.is_closed
 
 
+@pytest.mark.parametrize("error", [OSError(19, "No such device"), RuntimeError("No interfaces to listen on")])
+async def test_without_a_network_no_bridge_answers(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail_to_open() -> None:
+        raise error
+
+    monkeypatch.setattr(mdns, "AsyncZeroconf", fail_to_open)
+    assert await mdns.find_device("1A:2B:3C:4D:5E:6F") == ""
+
+
 # Clock, pairing
 
 NOON = datetime(2027, 3, 1, 12, tzinfo=UTC).timestamp()
