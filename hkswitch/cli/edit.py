@@ -60,10 +60,11 @@ def edit_copy(original: Original, command: list[str]) -> bool:
     """
     folder = Path(tempfile.mkdtemp(prefix="hkswitch-edit-"))  # only this user can enter it
     copy = folder / original.file.name
-    is_kept = False
+    is_kept = is_edited = False
     try:
         copy.touch(mode=0o600)
         copy.write_bytes(original.data)
+        is_edited = True
         return _edit_until_valid(original, command, copy)
     except Discarded:
         raise
@@ -72,7 +73,7 @@ def edit_copy(original: Original, command: list[str]) -> bool:
             raise Failure(f"{failure}; your version is in {copy}", failure.exit_code) from failure
         raise
     except BaseException:  # such as Ctrl-C at the question
-        if is_kept := _is_changed(copy, original):
+        if is_kept := is_edited and _is_changed(copy, original):
             say(f"hkswitch: your version is in {copy}", err=True)
         raise
     finally:

@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import IO, Final
 
@@ -275,6 +276,22 @@ def test_a_change_that_cannot_be_shown_is_kept(file: Path) -> None:
     assert code == 74
     assert Path(errors.strip().rpartition("; your version is in ")[2]).read_text() == f"{TEXT}# better\n"
     assert file.read_text() == TEXT
+
+
+def test_a_copy_that_was_not_written_is_not_the_users(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = file.with_name("copies")
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+
+    def full(copy: Path, data: bytes) -> None:
+        with copy.open("wb") as opened:
+            opened.write(data[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        edit.edit_copy(Original(file, TEXT.encode()), ["/bin/true"])
+    assert not [*copies.iterdir()]
 
 
 def test_two_cannot_edit_at_once(file: Path) -> None:
