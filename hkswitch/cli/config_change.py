@@ -14,7 +14,7 @@ from hkswitch.cli.layout import say
 from hkswitch.cli.reload import request_reload
 from hkswitch.control import STATE_FOLDER
 from hkswitch.control.client import NoDaemon
-from hkswitch.editing.config_replacement import Original, check_rights, locked, read_original
+from hkswitch.editing.config_replacement import Original, check_rights, is_of_service, locked, read_original
 from hkswitch.model import config_file as configs
 from hkswitch.model.config import parse
 from hkswitch.model.errors import Failure
@@ -67,7 +67,7 @@ def make_change(original: Original, data: bytes) -> None:
 
 def apply_change(file: Path) -> None:
     """Have the daemon apply the service's config, or print how to do so. Raises `Failure`."""
-    if file != configs.DEFAULT:
+    if not is_of_service(file):
         say(f"Not applied: hkswitch reads {configs.DEFAULT}.")
         return
     try:

@@ -63,8 +63,8 @@ def read_original(file: Path) -> Original:
     Raises `CannotReplace`, `ConfigUnreadable`, or `Untrusted`.
     """
     # TRUST: root changes only a config that only root can have written, and follows no link.
-    if file == DEFAULT and os.geteuid() == trusted_files.ROOT:
-        data = trusted_files.read(str(file))
+    if is_of_service(file) and os.geteuid() == trusted_files.ROOT:
+        data = trusted_files.read(str(DEFAULT))
     else:
         data = config_bytes(file)
     if len(data) > MOST_CONFIG_BYTES:  # the rest was not read, and would be lost
@@ -82,6 +82,11 @@ def read_original(file: Path) -> Original:
     if found.st_uid not in {trusted_files.ROOT, os.geteuid()}:
         raise CannotReplace(file, f"its owner is uid {found.st_uid}, not you", Exit.DENIED)
     return Original(file, data)
+
+
+def is_of_service(file: Path) -> bool:
+    """Whether this is the service's config, by any path without links."""
+    return os.path.abspath(file) == str(DEFAULT)  # noqa: PTH100 -- absolute() keeps `..`
 
 
 def check_rights(file: Path) -> None:

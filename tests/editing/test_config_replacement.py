@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from hkswitch.editing import config_replacement
-from hkswitch.editing.config_replacement import CannotReplace, check_rights, locked, read_original
+from hkswitch.editing.config_replacement import (
+    CannotReplace,
+    check_rights,
+    is_of_service,
+    locked,
+    read_original,
+)
 from hkswitch.model.errors import ConfigUnreadable, Exit, Failure
 from hkswitch.model.yaml_nodes import MOST_CONFIG_BYTES
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
@@ -106,8 +112,11 @@ def test_root_changes_the_services_config_only_if_the_helper_would_trust_it(
     monkeypatch.setattr(config_replacement, "DEFAULT", file)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     file.chmod(0o666)
-    with pytest.raises(Untrusted, match="is not trusted"):
-        read_original(file)
+    monkeypatch.chdir(file.parent)
+    for path in (file, Path(file.name), file.parent / ".." / file.parent.name / file.name):
+        with pytest.raises(Untrusted, match="is not trusted"):
+            read_original(path)
+    assert not is_of_service(file.with_name("other.yaml"))
     missing = Path("/nonexistent-config.yaml")
     monkeypatch.setattr(config_replacement, "DEFAULT", missing)
     with pytest.raises(NotThere, match="does not exist"):
