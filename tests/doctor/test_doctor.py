@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from zeroconf import ServiceStateChange
+from zeroconf import IPVersion, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceInfo
 
 from hkswitch import __version__
@@ -939,7 +939,7 @@ async def test_no_name_on_the_network_hides_a_bridge_or_ends_the_search(
     monkeypatch: pytest.MonkeyPatch, others: tuple[str, ...]
 ) -> None:
     answers = Answers(tuple(f"{name}.{mdns.HAP_SERVICE_TYPE}" for name in (*others, "Homebridge CAD8")))
-    monkeypatch.setattr(mdns, "AsyncZeroconf", lambda: answers)
+    monkeypatch.setattr(mdns, "AsyncZeroconf", lambda ip_version: answers)  # noqa: ARG005
     monkeypatch.setattr(mdns, "AsyncServiceBrowser", Browser)
     monkeypatch.setattr(mdns, "AsyncServiceInfo", ServiceInfoOfTheLast)
     assert await mdns.find_device("1A:2B:3C:4D:5E:6F") == "Homebridge CAD8"
@@ -948,13 +948,22 @@ async def test_no_name_on_the_network_hides_a_bridge_or_ends_the_search(
     assert answers.is_closed
 
 
-@pytest.mark.parametrize("error", [OSError(19, "No such device"), RuntimeError("No interfaces to listen on")])
-async def test_without_a_network_no_bridge_answers(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def fail_to_open() -> None:
-        raise error
+@pytest.mark.parametrize(
+    "error", [OSError(97, "Address family not supported"), RuntimeError("No interfaces")]
+)
+@pytest.mark.parametrize("works", ["All", "V4Only", "V6Only", None])
+async def test_a_bridge_is_asked_over_what_the_network_has(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, works: str | None
+) -> None:
+    def opened(ip_version: IPVersion) -> Answers:
+        if ip_version.name != works:
+            raise error
+        return Answers((f"Old.{mdns.HAP_SERVICE_TYPE}",))
 
-    monkeypatch.setattr(mdns, "AsyncZeroconf", fail_to_open)
-    assert await mdns.find_device("1A:2B:3C:4D:5E:6F") == ""
+    monkeypatch.setattr(mdns, "AsyncZeroconf", opened)
+    monkeypatch.setattr(mdns, "AsyncServiceBrowser", Browser)
+    monkeypatch.setattr(mdns, "AsyncServiceInfo", ServiceInfoOfTheLast)
+    assert await mdns.find_device("1A:2B:3C:4D:5E:6F") == ("Old" if works else "")
 
 
 # Clock, pairing
