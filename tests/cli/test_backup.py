@@ -1,5 +1,6 @@
 """`hkswitch backup`, `restore` and `reset`: whole or not at all, and nothing that was removed comes back."""
 
+import errno
 import hashlib
 import io
 import json
@@ -179,6 +180,24 @@ def test_nothing_is_ever_overwritten_and_no_link_is_followed(old: Path, kind: st
     assert {*old.iterdir()} == names
     assert kind == "a pipe" or everything(old) == before
     assert not (old / "none").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EPERM, 0), (errno.ENOTSUP, 0), (errno.EIO, 73)])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_file_system_without_links_is_good_enough_for_a_backup(
+    old: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, *, is_there: bool
+) -> None:
+    def link(*_: object, **__: object) -> None:
+        if is_there:  # only now
+            (old / "b").write_text("mine")
+        raise OSError(number, "no links")
+
+    monkeypatch.setattr(os, "link", link)
+    assert back_up(old)[0] == (73 if is_there else code)
+    if is_there:
+        assert (old / "b").read_text() == "mine"
+    assert is_there or (old / "b").exists() is (code == 0)
+    assert not [*old.glob(".*")]
 
 
 def mistaken_config(on: Path) -> None:
