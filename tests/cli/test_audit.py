@@ -146,3 +146,9 @@ def test_a_user_who_may_not_read_the_journal_is_told_to_use_sudo(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Failure, match=r"has no line about it that you may read \(try sudo\)$"):
         audit._check_for_lines("old")
+
+
+def test_a_long_line_is_shown_whole_and_without_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
+    program = "i=0; while [ $i -lt 3000 ]; do printf 'x '; i=$((i + 1)); done; printf 'the end\\033[31m\\n'"
+    assert audit._show_each_line(["/bin/sh", "-c", program]) == 0
+    assert capsys.readouterr().out == f"{'x ' * 3000}the end?[31m\n"
