@@ -49,7 +49,7 @@ def _of_units(report: Report) -> Iterator[str]:
         for unit, state in group.units.items():
             if state.load in _BROKEN:
                 broken.setdefault(unit, (group.id, state.load))
-    if broken and _is_example(report):
+    if broken and _is_unused_example(report):
         yield "these are the example groups; replace them with `sudo hkswitch add`"
         return
     for unit, (group_id, load) in islice(broken.items(), MOST_UNITS_NAMED):
@@ -58,10 +58,13 @@ def _of_units(report: Report) -> Iterator[str]:
         yield f"and {more} more of these; {DOCTOR}"
 
 
-def _is_example(report: Report) -> bool:
+def _is_unused_example(report: Report) -> bool:
+    """Whether these are the groups of the example, one without any unit: `add` replaces such a group."""
     from hkswitch.editing.example import is_example  # noqa: PLC0415 -- most reports have no broken unit
 
-    return is_example({group.id: tuple(group.units) for group in report.groups})
+    return is_example({group.id: tuple(group.units) for group in report.groups}) and any(
+        all(state.load is LoadState.NOT_FOUND for state in group.units.values()) for group in report.groups
+    )
 
 
 def _problem_of(unit: str, load: LoadState) -> str:

@@ -84,7 +84,9 @@ async def hints(units: Iterable[str]) -> Mapping[str, str]:
 
 def _advice(config: Config, missing: Mapping[str, UnitState], known: Mapping[str, str]) -> str:
     """Return the remedies for the units in the message, each once and with its units."""
-    if is_example({group.id: group.units for group in config.groups}):
+    units = {group.id: group.units for group in config.groups}
+    gone = {*_not_found(missing)}
+    if is_example(units) and any(gone.issuperset(each) for each in units.values()):  # `add` replaces those
         return "these are the example groups; replace them with `sudo hkswitch add`"
     in_order = (unit for group in config.groups for unit in group.units if unit in missing)
     units_of: dict[str, list[str]] = {}

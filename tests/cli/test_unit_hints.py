@@ -182,6 +182,8 @@ EXAMPLE_GROUPS: Final = tuple(
     GroupReport(group_id, group_id, None, 0, dict.fromkeys(units, state(LoadState.NOT_FOUND)))
     for group_id, units in EXAMPLE.items()
 )
+FIRST_LOADED: Final = {group_id: {units[0]: state(LoadState.LOADED)} for group_id, units in EXAMPLE.items()}
+"""As on a machine where each group of the example can be used."""
 
 
 def see(unit: str) -> str:
@@ -224,6 +226,15 @@ def see(unit: str) -> str:
         (
             Report(None, EXAMPLE_GROUPS),
             ["these are the example groups; replace them with `sudo hkswitch add`"],
+        ),
+        (
+            Report(
+                None,
+                tuple(
+                    each._replace(units={**each.units, **FIRST_LOADED[each.id]}) for each in EXAMPLE_GROUPS
+                ),
+            ),
+            [f"group fileserver: {unit}.service does not exist; {LACKING}" for unit in ("nmb", "netatalk")],
         ),
         (
             Report(None, (group(LoadState.ERROR)._replace(units=dict.fromkeys("abcdefg", BAD)),)),

@@ -748,6 +748,9 @@ def test_the_example_groups_are_to_be_replaced(is_debian: bool) -> None:
     missing = {unit: GONE for group in config.groups for unit in group.units}
     found = units.loaded(config, missing, {"smb.service": "did you mean smbd.service?"})
     assert found.advice == "these are the example groups; replace them with `sudo hkswitch add`"
+    in_use = {group.units[0]: UP for group in config.groups}
+    found = units.loaded(config, missing | in_use, {})
+    assert found.advice == "install the package that provides it, or remove it from the configuration"
 
 
 KNOWN = {
