@@ -7,7 +7,6 @@ root's, without links to it.
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,13 +39,16 @@ class Original(NamedTuple):
     def replace(self, data: bytes) -> None:
         """Replace the file by one with other contents, and with the same owner, group, mode and attributes.
 
+        The caller has the lock.
+
         Raises:
             CannotReplace: If the file has changed since it was read, or cannot be written.
         """
         if read_original(self.file).data != self.data:
             raise CannotReplace(self.file, "it changed in the meantime; try again")
-        new = self.file.with_name(f".{self.file.name}.{secrets.token_hex(8)}")
+        new = self.file.with_name(f".{self.file.name}.edit-new")
         try:
+            new.unlink(missing_ok=True)  # a command that was killed left it, and this one has the lock
             _write_like(self.file, new, data)
             new.rename(self.file)
             _sync_folder(self.file.parent)

@@ -31,6 +31,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_replaced_file_keeps_its_mode_and_owner_and_leaves_nothing_beside_it(file: Path) -> None:
     before = file.stat()
+    file.with_name(".config.yaml.edit-new").write_text("of a command that was killed")
     if os.geteuid() == 0:
         os.chown(file, 0, 4242)
     with locked(file):
