@@ -4,6 +4,7 @@ A backup has private keys, and commands that root runs. So no other user may rea
 may have written what is read.
 """
 
+import errno
 import os
 import secrets
 import shlex
@@ -25,6 +26,9 @@ from hkswitch.model.errors import Exit, Failure, exit_of
 _READ_CHUNK_BYTES: Final = 1 << 16
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP})
+"""The errors of file systems that have no links, such as FAT on a USB stick."""
 
 
 def write_backup(file: Path, backup: Backup) -> None:
@@ -59,13 +63,23 @@ def _write_new(folder: int, name: str, contents: bytes) -> None:
             writing.write(contents)
             writing.flush()
             os.fsync(opened)
-        # Unlike a rename, a link fails if the name exists, even as a dangling link of another user.
-        os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        _name_as(folder, temporary, name)
         try:
             os.fsync(folder)
         except OSError:
             os.unlink(name, dir_fd=folder)
             raise
+
+
+def _name_as(folder: int, temporary: str, name: str) -> None:
+    """Give the file its name, and never replace another one."""
+    try:
+        # Unlike a rename, a link fails if the name exists, even as a dangling link of another user.
+        os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS or _exists(folder, name):
+            raise
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def _exists(folder: int, name: str) -> bool:

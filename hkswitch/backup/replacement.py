@@ -134,7 +134,7 @@ def _stage(file: NewFile, cleaning: ExitStack) -> _Staged:
 
 
 def _beside(path: Path) -> tuple[Path, Path]:
-    return path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
+    return path.with_name(f".{path.name}.restore-new"), path.with_name(f".{path.name}.restore-old")
 
 
 def _revert(done: Sequence[_Staged], kept: Path | None) -> None:

@@ -1,15 +1,14 @@
 """`hkswitch add`: writes a new group of units into the configuration."""
 
+import shlex
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from hkswitch.cli.config_change import apply_change, dry_run_option, make_change, show_change
+from hkswitch.cli.config_change import apply_change, dry_run_option, make_change, show_change, to_change
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples
-from hkswitch.editing.config_replacement import check_rights, locked, read_original
 from hkswitch.editing.example import is_example
 from hkswitch.editing.new_group import new_group, unit_of
 from hkswitch.editing.splice import with_group
@@ -52,23 +51,20 @@ def add(  # noqa: PLR0913 -- one for each option
     """Add a group of units.
 
     Writes the group into the configuration, where everything else stays as it is, shows the change, and
-    reloads the daemon. The groups of the example configuration are replaced, unless all their units exist.
+    reloads the daemon. Groups of the example configuration are replaced, unless one of their units exists.
     `hkswitch edit` covers everything else, such as checks and commands.
     """
     full_names = tuple(dict.fromkeys(map(unit_of, units)))
     check_units(full_names)
     group = new_group(full_names, name, group_id, AccessoryType(kind), restart=restart)
-    if not dry_run:
-        check_rights(config_file)
-    with nullcontext() if dry_run else locked(config_file):
-        original = read_original(config_file)
+    with to_change(config_file, dry_run=dry_run) as original:
         replaced = _of_example(original.data, str(config_file))
         data = with_group(original.data, str(config_file), group, replaced)
         show_change(original, data)
         if dry_run:
             return
         make_change(original, data)
-    instead = ", in place of the example groups" if replaced else ""
+    instead = f", in place of the example groups ({', '.join(replaced)})" if replaced else ""
     say(f"Added {_described(group)}{instead}.")
     apply_change(config_file)
 
@@ -85,20 +81,22 @@ def check_units(units: Sequence[str]) -> None:
         raise Failure(f"cannot add the group: {', and '.join(reasons)}", Exit.USAGE)
     for unit, state in states.items():
         if state is LoadState.MASKED:
-            note = f"{unit} is masked; run `sudo systemctl unmask {unit}`, or it cannot be started"
+            unmask = f"sudo systemctl unmask {shlex.quote(unit)}"
+            note = f"{unit} is masked; run `{unmask}`, or it cannot be started"
             say(f"hkswitch: {note}", err=True)
 
 
 def _of_example(data: bytes, file: str) -> tuple[str, ...]:
-    """Return the ids of the groups of the example configuration, unless all their units exist."""
+    """Return the ids of those groups of the example configuration of which no unit exists."""
     try:
         config = parse(data, file)
     except ConfigError:
         return ()  # it may be without groups; otherwise it is refused
     units = {group.id: group.units for group in config.groups}
-    if not is_example(units) or not systemctl.missing(unit for each in units.values() for unit in each):
+    if not is_example(units):
         return ()
-    return tuple(units)
+    missing = {*systemctl.missing(unit for each in units.values() for unit in each)}
+    return tuple(group_id for group_id, each in units.items() if missing.issuperset(each))
 
 
 def _described(group: Group) -> str:

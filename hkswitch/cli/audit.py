@@ -100,7 +100,7 @@ def _show_each_line(command: list[str]) -> int:
     ) as asked:
         assert asked.stdout is not None  # noqa: S101 -- it is a pipe
         for line in asked.stdout:
-            say(printable(line.rstrip("\n")))
+            say(printable(line.rstrip("\n"), len(line)))  # whole: the end of a message may have the reason
     return asked.returncode
 
 

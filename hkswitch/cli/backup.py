@@ -78,7 +78,7 @@ def gather(config_file: Path, state_folder: Path) -> Gathered:
     contents = configs.config_bytes(config_file)
     try:
         config = parse(contents, str(config_file))
-        mode = config_file.stat().st_mode & 0o644
+        mode = config_mode(config_file.stat().st_mode)
     except ConfigError as error:
         words = "check" if config_file == configs.DEFAULT else f"check --config {config_file}"
         why = f"{config_file} has {counted(len(error.problems), 'mistake')}; run `sudo hkswitch {words}`"
@@ -92,6 +92,11 @@ def gather(config_file: Path, state_folder: Path) -> Gathered:
         assumed, note = _assumed(state_folder)
     files = {CONFIG_PART: SavedFile(contents, mode), STATE_PART: SavedFile(encode(stored))}
     return Gathered(config, stored, files | assumed, note)
+
+
+def config_mode(mode: int) -> int:
+    """Return the permissions of a restored config: its owner may write it, and others may at most read it."""
+    return 0o600 | mode & 0o044
 
 
 def _no_bridge(state_folder: Path) -> NoBridgeYet:

@@ -1,18 +1,20 @@
 """Steps that `add`, `remove` and `edit` share: shows a change of the config, makes it, and has it applied."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import unified_diff
 from pathlib import Path
 from typing import Final
 
 import click
 
+from hkswitch.backup.replacement import remove_unfinished
 from hkswitch.cli.check import print_warnings
 from hkswitch.cli.layout import say
 from hkswitch.cli.reload import request_reload
 from hkswitch.control import STATE_FOLDER
 from hkswitch.control.client import NoDaemon
-from hkswitch.editing.config_replacement import Original
+from hkswitch.editing.config_replacement import Original, check_rights, is_of_service, locked, read_original
 from hkswitch.model import config_file as configs
 from hkswitch.model.config import parse
 from hkswitch.model.errors import Failure
@@ -26,6 +28,21 @@ _COLORS: Final = {"+": "green", "-": "red", "@": "cyan"}
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Show the change, and leave the configuration as it is"
 )
+
+
+@contextmanager
+def to_change(file: Path, *, dry_run: bool = False) -> Iterator[Original]:
+    """Read the config, and keep other commands from changing it within the block, unless nothing will change.
+
+    Raises `Failure`.
+    """
+    if dry_run:
+        yield read_original(file)
+        return
+    check_rights(file)
+    with locked(file):
+        remove_unfinished([file])  # a restore that was killed leaves a second link to it
+        yield read_original(file)
 
 
 def show_change(original: Original, data: bytes) -> None:
@@ -50,7 +67,7 @@ def make_change(original: Original, data: bytes) -> None:
 
 def apply_change(file: Path) -> None:
     """Have the daemon apply the service's config, or print how to do so. Raises `Failure`."""
-    if file != configs.DEFAULT:
+    if not is_of_service(file):
         say(f"Not applied: hkswitch reads {configs.DEFAULT}.")
         return
     try:

@@ -7,17 +7,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import click
 
-from hkswitch.cli.config_change import apply_change, make_change, show_change
+from hkswitch.cli.config_change import apply_change, make_change, show_change, to_change
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples
-from hkswitch.editing.config_replacement import CannotReplace, Original, check_rights, locked, read_original
+from hkswitch.editing.config_replacement import Original
 from hkswitch.model.config import parse
 from hkswitch.model.config_file import config_bytes
 from hkswitch.model.environment import SEARCH_PATH
@@ -39,9 +38,7 @@ def edit(config_file: Path) -> None:
     Opens a copy in the editor that SUDO_EDITOR, VISUAL or EDITOR names. If the copy has mistakes, you can
     edit it again or discard it; otherwise it replaces the configuration, and the daemon is reloaded.
     """
-    check_rights(config_file)
-    with locked(config_file):
-        original = read_original(config_file)
+    with to_change(config_file) as original:
         is_changed = edit_copy(original, editor(os.environ))
     if is_changed:
         apply_change(config_file)
@@ -49,33 +46,66 @@ def edit(config_file: Path) -> None:
         say(f"{config_file} is unchanged.")
 
 
+class Discarded(Failure):
+    """A copy with mistakes that the user gave up."""
+
+    exit_code = Exit.CONFIG
+
+
 def edit_copy(original: Original, command: list[str]) -> bool:
     """Edit a copy until it is valid or discarded, and install it; returns whether the file changed.
 
-    Raises `Failure` if the editor fails, or if a copy with mistakes is discarded.
+    Raises `Failure` if the editor fails, if a copy with mistakes is discarded, or if a valid one cannot be
+    installed. A changed copy is kept unless the user discards it, whatever happens.
     """
-    with _private_folder() as folder:
-        copy = folder / original.file.name
+    folder = Path(tempfile.mkdtemp(prefix="hkswitch-edit-"))  # only this user can enter it
+    copy = folder / original.file.name
+    is_kept = is_edited = False
+    try:
         copy.touch(mode=0o600)
         copy.write_bytes(original.data)
-        while True:
-            _run(command, copy)
-            data = config_bytes(copy)
-            if data == original.data:
-                return False
-            if _is_valid(data, original.file):
-                break
-            if not _wants_again():
-                raise Failure(f"the changes were discarded; {original.file} is unchanged", Exit.CONFIG)
-        show_change(original, data)
-        try:
-            make_change(original, data)
-        except CannotReplace as failure:
-            kept = _keep(copy)
-            raise CannotReplace(
-                original.file, f"{failure}; your version is in {kept}", failure.exit_code
-            ) from failure
-        return True
+        is_edited = True
+        return _edit_until_valid(original, command, copy)
+    except Discarded:
+        raise
+    except Failure as failure:
+        if is_kept := _is_changed(copy, original):
+            raise Failure(f"{failure}; your version is in {copy}", failure.exit_code) from failure
+        raise
+    except BaseException:  # such as Ctrl-C at the question
+        if is_kept := is_edited and _is_changed(copy, original):
+            say(f"hkswitch: your version is in {copy}", err=True)
+        raise
+    finally:
+        if not is_kept:
+            shutil.rmtree(folder, ignore_errors=True)  # with everything that editors left in it
+
+
+def _edit_until_valid(original: Original, command: list[str], copy: Path) -> bool:
+    while True:
+        _run(command, copy)
+        data = config_bytes(copy)
+        if data == original.data:
+            return False
+        if _is_valid(data, original.file):
+            break
+        if not _wants_again():
+            raise Discarded(f"the changes were discarded; {original.file} is unchanged")
+    show_change(original, data)
+    make_change(original, data)
+    return True
+
+
+def _is_changed(copy: Path, original: Original) -> bool:
+    """Whether a copy has changes that the file does not have."""
+    try:
+        edited = config_bytes(copy)
+    except Failure:
+        return False
+    try:
+        return edited not in {original.data, config_bytes(original.file)}
+    except Failure:
+        return edited != original.data
 
 
 def editor(environment: Mapping[str, str]) -> list[str]:
@@ -92,18 +122,6 @@ def editor(environment: Mapping[str, str]) -> list[str]:
         if path := shutil.which(name, path=SEARCH_PATH):
             return [path]
     raise Failure(f"found no editor; set {VARIABLES[-1]}, as in `sudo EDITOR=nano hkswitch edit`")
-
-
-@contextmanager
-def _private_folder() -> Iterator[Path]:
-    """Make a folder that only this user can enter, and remove it with everything that editors left in it."""
-    with tempfile.TemporaryDirectory(prefix="hkswitch-edit-") as folder:
-        yield Path(folder)
-
-
-def _keep(copy: Path) -> Path:
-    """Move an edited copy to where it outlives this command; only this user can read it."""
-    return copy.rename(Path(tempfile.mkdtemp(prefix="hkswitch-edited-")) / copy.name)
 
 
 def _run(command: list[str], copy: Path) -> None:
@@ -131,13 +149,16 @@ def _is_valid(data: bytes, file: Path) -> bool:
 
 
 def _wants_again() -> bool:
-    """Ask whether to edit again; the end of standard input discards the changes."""
+    """Ask whether to edit again, or to discard the changes. Raises `Failure` if there is no answer."""
     while True:
         click.echo(
             "The configuration has mistakes. [E]dit again, or [d]iscard the changes? ", nl=False, err=True
         )
         answer = sys.stdin.readline()
-        if not answer or answer.strip().lower() in {"d", "discard"}:
+        if not answer:
+            click.echo(err=True)
+            raise Failure("standard input ended without an answer; nothing was changed", Exit.CONFIG)
+        if answer.strip().lower() in {"d", "discard"}:
             return False
         if answer.strip().lower() in {"", "e", "edit"}:
             return True

@@ -3,6 +3,7 @@
 It needs neither root nor the network; the doctor examines everything.
 """
 
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -48,7 +49,7 @@ def _of_units(report: Report) -> Iterator[str]:
         for unit, state in group.units.items():
             if state.load in _BROKEN:
                 broken.setdefault(unit, (group.id, state.load))
-    if broken and _is_example(report):
+    if broken and _is_unused_example(report):
         yield "these are the example groups; replace them with `sudo hkswitch add`"
         return
     for unit, (group_id, load) in islice(broken.items(), MOST_UNITS_NAMED):
@@ -57,19 +58,23 @@ def _of_units(report: Report) -> Iterator[str]:
         yield f"and {more} more of these; {DOCTOR}"
 
 
-def _is_example(report: Report) -> bool:
+def _is_unused_example(report: Report) -> bool:
+    """Whether these are the groups of the example, one without any unit: `add` replaces such a group."""
     from hkswitch.editing.example import is_example  # noqa: PLC0415 -- most reports have no broken unit
 
-    return is_example({group.id: tuple(group.units) for group in report.groups})
+    return is_example({group.id: tuple(group.units) for group in report.groups}) and any(
+        all(state.load is LoadState.NOT_FOUND for state in group.units.values()) for group in report.groups
+    )
 
 
 def _problem_of(unit: str, load: LoadState) -> str:
+    typed = shlex.quote(unit)  # such as srv-my\x2ddata.mount, whose backslash a shell would drop
     match load:
         case LoadState.NOT_FOUND:
             return f"{unit} does not exist; {_why_not_found(unit)}"
         case LoadState.MASKED:
-            return f"{unit} is masked; run `sudo systemctl unmask {unit}`"
-    return f"systemd cannot load {unit}; `systemctl status {unit}` gives the reason"
+            return f"{unit} is masked; run `sudo systemctl unmask {typed}`"
+    return f"systemd cannot load {unit}; `systemctl status {typed}` gives the reason"
 
 
 def _why_not_found(unit: str) -> str:

@@ -15,6 +15,7 @@ from hkswitch.model import config_file
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import MOST_DETACHED
 from hkswitch.protocol.report import unknown_group
+from hkswitch.unit_names import systemctl
 
 COREDUMP: Final = "MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1"
 """The records of systemd-coredump(8)."""
@@ -32,8 +33,10 @@ def logs(group: str, lines: int, *, follow: bool) -> None:
     Shows the log of its units or commands together with the records of the root helper, in the order of time.
     This command runs journalctl; root and members of the groups adm and systemd-journal may read the journal.
     """
-    matches = list(matches_of(group, units_of(group)))
+    units = units_of(group)
     audit.check_right()
+    # journald knows a unit by its own name, also while the configuration has an alias of it.
+    matches = matches_of(group, tuple(dict.fromkeys((*units, *systemctl.names_of(units)))))
     options = [f"--lines={lines}", *(["--follow"] if follow else [])]
     audit.show_lines_of([audit.JOURNALCTL, "--no-pager", *options, *matches])
 

@@ -1,15 +1,13 @@
 """`hkswitch remove`: takes groups out of the configuration."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
 import click
 
-from hkswitch.cli.config_change import apply_change, dry_run_option, make_change, show_change
+from hkswitch.cli.config_change import apply_change, dry_run_option, make_change, show_change, to_change
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples
-from hkswitch.editing.config_replacement import check_rights, locked, read_original
 from hkswitch.editing.splice import without_group
 from hkswitch.model.config import parse
 from hkswitch.protocol.report import unknown_group
@@ -31,10 +29,7 @@ def remove(groups: tuple[str, ...], config_file: Path, *, dry_run: bool) -> None
     then forgets the accessories, with their rooms and automations.
     """
     group_ids = tuple(dict.fromkeys(groups))
-    if not dry_run:
-        check_rights(config_file)
-    with nullcontext() if dry_run else locked(config_file):
-        original = read_original(config_file)
+    with to_change(config_file, dry_run=dry_run) as original:
         data = without_groups(original.data, str(config_file), group_ids)
         show_change(original, data)
         accessory = "the accessory" if len(group_ids) == 1 else "the accessories"

@@ -5,6 +5,7 @@ backup/replacement.py replaces the files.
 """
 
 import grp
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,7 +24,7 @@ from hkswitch.backup.replacement import (
     remove_unfinished,
     replace_all,
 )
-from hkswitch.cli.backup import ASSUMED_PART, CONFIG_PART, PARTS, STATE_PART, refuse_stream
+from hkswitch.cli.backup import ASSUMED_PART, CONFIG_PART, PARTS, STATE_PART, config_mode, refuse_stream
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples, state_option
 from hkswitch.cli.state_folder import give_to_daemon, held, only_root, refuse_paired, refused
@@ -32,6 +33,7 @@ from hkswitch.control.words import command
 from hkswitch.daemon import assumed_states
 from hkswitch.doctor.finding import counted
 from hkswitch.doctor.still_running import still_answers
+from hkswitch.editing.config_replacement import locked
 from hkswitch.hap import state_file
 from hkswitch.hap.keys import is_key_pair
 from hkswitch.hap.restored_state import RestoredState, restored_state
@@ -80,12 +82,13 @@ def restore(file: Path, config_file: Path, state_folder: Path) -> None:
     saved = read_saved(file)
     if state_folder == STATE_FOLDER:
         give_to_daemon(state_folder, _DOING)
-    with held(state_folder, _DOING):
+    config_file = Path(os.path.realpath(config_file))  # unlike resolve(), it accepts a loop
+    with locked(config_file), held(state_folder, _DOING):
         today = _today(state_folder)
         result = restored_state(saved.stored, today.stored)
         _check_bridges(result, today.stored, state_folder)
         before = _group_ids(config_file) if result.is_same_bridge and result.stored.paired else ()
-        kept = _replace(saved, result, config_file.resolve(), state_folder)
+        kept = _replace(saved, result, config_file, state_folder)
     for line in _report(file, saved, result, today, config_file):
         say(line)
     restored = {group.id for group in saved.config.groups}
@@ -161,7 +164,8 @@ def _replace(saved: Saved, result: RestoredState, config_file: Path, state_folde
     if len(state.contents) > state_file.LARGEST_BYTES:
         raise refused(_DOING, "the bridge's state would become too large")
     # The config is first: with another bridge's config, phones would forget the accessories of this one.
-    config = NewFile(config_file, saved.backup.files[CONFIG_PART], _group_id())
+    contents, mode = saved.backup.files[CONFIG_PART]
+    config = NewFile(config_file, SavedFile(contents, config_mode(mode)), _group_id())
     new = [
         config,
         NewFile(state_folder / state_file.FILE_NAME, state),

@@ -29,7 +29,8 @@ def refuse_paired(folder: Path, doing: str) -> Failure:
 
 def only_root(doing: str, *paths: Path) -> None:
     """Raise `Failure` for other users if one of these is the service's state folder or its config."""
-    if os.geteuid() != 0 and {STATE_FOLDER, DEFAULT} & {*paths}:
+    named = {os.path.abspath(path) for path in paths}  # noqa: PTH100 -- absolute() keeps `..`
+    if os.geteuid() != 0 and {str(STATE_FOLDER), str(DEFAULT)} & named:
         raise refused(doing, "only root may; use sudo", Exit.DENIED)
 
 

@@ -15,10 +15,12 @@ from typing import Final, NoReturn
 
 from hkswitch.backend import Host, Observer
 from hkswitch.hap import state_file
+from hkswitch.model import config_values
 from hkswitch.model.config_file import read_regular
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, ProbeResult
+from hkswitch.model.yaml_nodes import Position, Scalar
 
 FILE_NAME: Final = "assumed.json"
 LARGEST_BYTES: Final = 64 * 1024
@@ -104,13 +106,20 @@ def _read(path: Path) -> Mapping[str, Meaning]:
 
 def parse_assumed(contents: bytes) -> Mapping[str, Meaning]:
     """Return the groups that are assumed to be on; raises `ValueError`."""
+    if len(contents) >= LARGEST_BYTES:  # the rest may not have been read
+        raise ValueError("too large")
     try:
         match json.loads(contents):
             case {"version": 1, "on": dict(ids)} if all(isinstance(each, str) for each in ids.values()):
-                return ids
+                # TRUST: root prints the ids when it restores what the daemon's user wrote.
+                return {_group_id(each): ids[each] for each in ids}
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     raise ValueError("unexpected contents")
+
+
+def _group_id(text: str) -> str:
+    return config_values.group_id(Scalar(Position(1, 1), text, is_text=True))
 
 
 class AssumingHost:

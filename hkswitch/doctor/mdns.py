@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from zeroconf import Error as ZeroconfError
-from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from hkswitch.doctor.context import Context
@@ -56,11 +56,18 @@ async def find(addresses: tuple[str, ...], port: int) -> str:
 
 async def find_device(device_id: str) -> str:
     """Return the mDNS name of the bridge with a device ID, on any network; empty if none answers."""
-    try:
-        client: Any = AsyncZeroconf()
-    except OSError:
+    client = _on_any_network()
+    if client is None:
         return ""  # no network, so no phone can tell two of them apart either
     return await _first(client, lambda name: _has_id(client.zeroconf, name, device_id))
+
+
+def _on_any_network() -> Any:  # noqa: ANN401 -- untyped
+    """Return a client on all interfaces with IPv4 and IPv6, or with one of them; None without a network."""
+    for version in (IPVersion.All, IPVersion.V4Only, IPVersion.V6Only):
+        with suppress(OSError, RuntimeError):  # RuntimeError: no interface has an address of this version
+            return AsyncZeroconf(ip_version=version)
+    return None
 
 
 async def _first(client: Any, is_meant: Callable[[str], Awaitable[bool]]) -> str:  # noqa: ANN401 -- untyped

@@ -1,6 +1,7 @@
 """Checks that systemd answers on the bus and has the configured units; suggests fixes for missing ones."""
 
 import asyncio
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -83,16 +84,22 @@ async def hints(units: Iterable[str]) -> Mapping[str, str]:
 
 def _advice(config: Config, missing: Mapping[str, UnitState], known: Mapping[str, str]) -> str:
     """Return the remedies for the units in the message, each once and with its units."""
-    if is_example({group.id: group.units for group in config.groups}):
+    units = {group.id: group.units for group in config.groups}
+    gone = {*_not_found(missing)}
+    if is_example(units) and any(gone.issuperset(each) for each in units.values()):  # `add` replaces those
         return "these are the example groups; replace them with `sudo hkswitch add`"
     in_order = (unit for group in config.groups for unit in group.units if unit in missing)
     units_of: dict[str, list[str]] = {}
     for unit in tuple(dict.fromkeys(in_order))[:MOST_NAMED]:
-        remedy = known.get(unit) or _REMEDIES.get(missing[unit].load, _OTHER_REMEDY).format(unit=unit)
+        remedy = known.get(unit) or _remedy(unit, missing[unit].load)
         units_of.setdefault(remedy, []).append(unit)
     if len(units_of) == 1:
         return next(iter(units_of))
     return "; ".join(f"{', '.join(units)}: {remedy}" for remedy, units in units_of.items())
+
+
+def _remedy(unit: str, load: LoadState) -> str:
+    return _REMEDIES.get(load, _OTHER_REMEDY).format(unit=shlex.quote(unit))
 
 
 def _not_found(states: Mapping[str, UnitState]) -> tuple[str, ...]:

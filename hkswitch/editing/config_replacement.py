@@ -7,7 +7,6 @@ root's, without links to it.
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import Final, NamedTuple
 
 from hkswitch.model.config_file import DEFAULT, config_bytes
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.yaml_nodes import MOST_CONFIG_BYTES
 from hkswitch.serviceswitch import trusted_files
 
 _NO_ATTRIBUTES: Final = frozenset({errno.ENOTSUP, errno.ENODATA, errno.EPERM})
@@ -39,13 +39,16 @@ class Original(NamedTuple):
     def replace(self, data: bytes) -> None:
         """Replace the file by one with other contents, and with the same owner, group, mode and attributes.
 
+        The caller has the lock.
+
         Raises:
             CannotReplace: If the file has changed since it was read, or cannot be written.
         """
         if read_original(self.file).data != self.data:
             raise CannotReplace(self.file, "it changed in the meantime; try again")
-        new = self.file.with_name(f".{self.file.name}.{secrets.token_hex(8)}")
+        new = self.file.with_name(f".{self.file.name}.edit-new")
         try:
+            new.unlink(missing_ok=True)  # a command that was killed left it, and this one has the lock
             _write_like(self.file, new, data)
             new.rename(self.file)
             _sync_folder(self.file.parent)
@@ -57,12 +60,17 @@ class Original(NamedTuple):
 
 
 def read_original(file: Path) -> Original:
-    """Read a config that is to be replaced. Raises `CannotReplace`, `ConfigUnreadable`, or `Untrusted`."""
+    """Read a config that is to be replaced, as a whole.
+
+    Raises `CannotReplace`, `ConfigUnreadable`, or `Untrusted`.
+    """
     # TRUST: root changes only a config that only root can have written, and follows no link.
-    if file == DEFAULT and os.geteuid() == trusted_files.ROOT:
-        data = trusted_files.read(str(file))
+    if is_of_service(file) and os.geteuid() == trusted_files.ROOT:
+        data = trusted_files.read(str(DEFAULT))
     else:
         data = config_bytes(file)
+    if len(data) > MOST_CONFIG_BYTES:  # the rest was not read, and would be lost
+        raise CannotReplace(file, f"it is larger than {MOST_CONFIG_BYTES} bytes", Exit.CONFIG)
     try:
         found = file.lstat()
     except OSError as error:
@@ -78,8 +86,15 @@ def read_original(file: Path) -> Original:
     return Original(file, data)
 
 
+def is_of_service(file: Path) -> bool:
+    """Whether this is the service's config, by any path without links."""
+    return os.path.abspath(file) == str(DEFAULT)  # noqa: PTH100 -- absolute() keeps `..`
+
+
 def check_rights(file: Path) -> None:
     """Raise `CannotReplace` if this user may not replace the file, before any work is done."""
+    if not file.parent.is_dir():
+        raise CannotReplace(file, f"there is no folder {file.parent}", Exit.CONFIG)
     if not os.access(file.parent, os.W_OK | os.X_OK, effective_ids=True):
         is_root = os.geteuid() == trusted_files.ROOT
         reason = f"{file.parent} is not writable" if is_root else "permission denied; use sudo"

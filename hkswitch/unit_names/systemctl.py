@@ -31,6 +31,17 @@ def load_states(units: Iterable[str]) -> Mapping[str, LoadState]:
     return dict(zip(asked, map(LoadState, states), strict=True))
 
 
+def names_of(units: Sequence[str]) -> tuple[str, ...]:
+    """Return these units under the names that systemd has for them: an alias is not the name of a unit.
+
+    They are returned as they are if it does not answer.
+    """
+    if not units or not RUNNING.exists():
+        return tuple(units)
+    names = printed("show", "--property=Id", "--value", "--", *units).split()
+    return tuple(names if len(names) == len(units) else units)
+
+
 def missing(units: Iterable[str]) -> list[str]:
     """Return the units that do not exist, as far as systemd says so."""
     return [unit for unit, state in load_states(units).items() if state is LoadState.NOT_FOUND]

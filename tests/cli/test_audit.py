@@ -161,3 +161,9 @@ def test_a_user_who_cannot_read_the_journal_gets_a_remedy_instead_of_an_empty_lo
         else pytest.raises(Failure, match="permission denied; use sudo, or run `sudo")
     ):
         audit.check_right()
+
+
+def test_a_long_line_is_shown_whole_and_without_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
+    program = "i=0; while [ $i -lt 3000 ]; do printf 'x '; i=$((i + 1)); done; printf 'the end\\033[31m\\n'"
+    assert audit._show_each_line(["/bin/sh", "-c", program]) == 0
+    assert capsys.readouterr().out == f"{'x ' * 3000}the end?[31m\n"

@@ -1,5 +1,6 @@
 """`hkswitch backup`, `restore` and `reset`: whole or not at all, and nothing that was removed comes back."""
 
+import errno
 import hashlib
 import io
 import json
@@ -34,8 +35,10 @@ from hkswitch.cli import backup as backup_module
 from hkswitch.cli import restore as restore_module
 from hkswitch.cli import state_folder as state_folder_module
 from hkswitch.cli.backup import ASSUMED_PART, CONFIG_PART, STATE_PART, backup
+from hkswitch.cli.config_change import to_change
 from hkswitch.cli.reset import reset
 from hkswitch.cli.restore import restore
+from hkswitch.editing.config_replacement import locked
 from hkswitch.hap import state_file
 from hkswitch.hap.restored_state import UNSEEN_CHANGES
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, LOCK_NAME, Stored
@@ -177,6 +180,24 @@ def test_nothing_is_ever_overwritten_and_no_link_is_followed(old: Path, kind: st
     assert {*old.iterdir()} == names
     assert kind == "a pipe" or everything(old) == before
     assert not (old / "none").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EPERM, 0), (errno.ENOTSUP, 0), (errno.EIO, 73)])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_file_system_without_links_is_good_enough_for_a_backup(
+    old: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, *, is_there: bool
+) -> None:
+    def link(*_: object, **__: object) -> None:
+        if is_there:  # only now
+            (old / "b").write_text("mine")
+        raise OSError(number, "no links")
+
+    monkeypatch.setattr(os, "link", link)
+    assert back_up(old)[0] == (73 if is_there else code)
+    if is_there:
+        assert (old / "b").read_text() == "mine"
+    assert is_there or (old / "b").exists() is (code == 0)
+    assert not [*old.glob(".*")]
 
 
 def mistaken_config(on: Path) -> None:
@@ -337,6 +358,25 @@ def test_a_state_that_cannot_be_read_is_replaced_and_kept(
     assert kept(on)[FILE_NAME] == damaged
 
 
+@pytest.mark.parametrize(("mode", "restored"), [(0o666, 0o644), (0o777, 0o644), (0o400, 0o600), (0, 0o600)])
+def test_a_restored_config_can_be_written_only_by_its_owner(
+    saved: Path, tmp_path: Path, mode: int, restored: int
+) -> None:
+    saved.write_bytes(with_body(saved, lambda body: body["files"][CONFIG_PART].update(mode=mode)))
+    new = machine(tmp_path / "new")
+    assert ran(restore, saved, on=new)[0] == 0
+    assert (new / "etc" / "config.yaml").stat().st_mode & 0o777 == restored
+
+
+@pytest.mark.parametrize("suffix", ["old", "new", "bak"])
+def test_hidden_files_beside_the_config_stay(saved: Path, tmp_path: Path, suffix: str) -> None:
+    new = machine(tmp_path / "new")
+    mine = new / "etc" / f".config.yaml.{suffix}"
+    mine.write_text("mine")
+    assert ran(restore, saved, on=new)[0] == 0
+    assert mine.read_text() == "mine"
+
+
 @pytest.mark.parametrize("name", ["latches.json", "host-keys/nas.pub"])
 def test_a_file_that_only_a_newer_version_knows_is_left_out_and_named(
     saved: Path, tmp_path: Path, name: str
@@ -441,6 +481,10 @@ def state_with(saved: Path, **accessory: object) -> bytes:
     return of(saved, state=encode(replace(found, accessory=found.accessory | accessory)))
 
 
+def assuming(saved: Path, *ids: str) -> bytes:
+    return of(saved, assumed=json.dumps({"version": 1, "on": dict.fromkeys(ids, "0" * 16)}).encode())
+
+
 REFUSED: Final[dict[str, tuple[Callable[[Path], bytes], int, str]]] = {
     "empty": (lambda _: b"", 65, "it is not a backup of hkswitch"),
     "another file": (lambda _: CONFIG, 65, "it is not a backup of hkswitch"),
@@ -473,6 +517,13 @@ REFUSED: Final[dict[str, tuple[Callable[[Path], bytes], int, str]]] = {
     "a newer state": (lambda saved: of(saved, state=b'{"version": 9}'), 65, "a newer format of bridge.json"),
     "other keys": (lambda saved: state_with(saved, public_key="11" * 32), 65, "do not belong together"),
     "assumed": (lambda saved: of(saved, assumed=b"{}"), 65, "its assumed.json is invalid"),
+    "an escape sequence": (lambda saved: assuming(saved, "\x1b[2J"), 65, "its assumed.json is invalid"),
+    "half a character": (lambda saved: assuming(saved, "\ud800"), 65, "its assumed.json is invalid"),
+    "too many assumed": (
+        lambda saved: assuming(saved, *(f"group-{number}" for number in range(4000))),
+        65,
+        "its assumed.json is invalid",
+    ),
     "a bad config": (lambda saved: of(saved, config=b"groups: {w: {unit: x}}"), 78, "config.yaml:1:14: "),
 }
 
@@ -546,6 +597,18 @@ def running_daemon(saved: Path) -> Iterator[None]:
         yield
 
 
+def running_edit(saved: Path) -> Iterator[None]:
+    with locked(saved.parent / "etc" / "config.yaml"):
+        yield
+
+
+def links_in_a_circle(saved: Path) -> Iterator[None]:
+    file = saved.parent / "etc" / "config.yaml"
+    file.unlink()
+    file.symlink_to(file.name)
+    yield
+
+
 def folder_in_the_way(saved: Path) -> Iterator[None]:
     for name in (FILE_NAME, BACKUP_NAME):
         (saved.parent / "state" / name).unlink()
@@ -590,6 +653,8 @@ UNWANTED: Final[dict[str, tuple[Callable[[Path], Iterator[None]], int, str]]] = 
         "has paired controllers already; run `sudo hkswitch unpair --all`",
     ),
     "a daemon": (running_daemon, 69, f"process {os.getpid()} uses "),
+    "an edit": (running_edit, 69, "another hkswitch command is changing it; wait until that has ended"),
+    "a circle": (links_in_a_circle, 65, "config.yaml is not a regular file; move it away"),
     "folders": (folder_in_the_way, 65, f"{FILE_NAME} is not a regular file; move it away"),
     "writable": (
         writable_for_others,
@@ -627,8 +692,8 @@ def a_link_for_the_assumed_states(folder: Path, mine: Path) -> None:
 
 def links_for_new_files(folder: Path, mine: Path) -> None:
     for name in (FILE_NAME, BACKUP_NAME, ASSUMED_PART):
-        (folder / f".{name}.new").symlink_to(mine)
-        (folder / f".{name}.old").symlink_to(mine)
+        (folder / f".{name}.restore-new").symlink_to(mine)
+        (folder / f".{name}.restore-old").symlink_to(mine)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
@@ -846,6 +911,8 @@ def test_a_restore_that_is_killed_leaves_each_file_whole_and_can_be_repeated(
         now = everything(target)
         assert now["etc/config.yaml"][0] in {NEW_CONFIG, CONFIG}
         read(target)
+        with to_change(target / "etc" / "config.yaml") as original:  # as `add` and `edit` do
+            assert original.data == now["etc/config.yaml"][0]
         is_new = now["etc/config.yaml"][0] == CONFIG, now[state] != before[state]
         assert is_new != (False, True), "a new state with the old config makes phones forget accessories"
         if long or is_new not in names:
@@ -863,7 +930,7 @@ def test_a_file_that_cannot_be_put_back_is_named_with_the_copies(
     real = os.rename
 
     def rename(source: Path, destination: Path, **options: Any) -> None:  # noqa: ANN401 -- of os
-        if str(source).endswith(f"{FILE_NAME}.new") or str(source).endswith("config.yaml.old"):
+        if str(source).endswith((f"{FILE_NAME}.restore-new", "config.yaml.restore-old")):
             no_space()
         real(source, destination, **options)
 
@@ -891,7 +958,8 @@ def test_a_signal_ends_it_only_when_all_files_are_replaced(saved: Path, target: 
     assert (target / "etc" / "config.yaml").read_bytes() == CONFIG
     assert read(target).device_id == read(saved.parent).device_id
     assert (target / "state" / FILE_NAME).read_bytes() == (target / "state" / BACKUP_NAME).read_bytes()
-    assert not [*(target / "etc").glob(".*"), *(target / "state").glob(".*")]
+    left = [*(target / "etc").glob(".*"), *(target / "state").glob(".*")]
+    assert left == [target / "etc" / ".config.yaml.lock"]
 
 
 # Reset

@@ -3,8 +3,9 @@
 import os
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import pytest
 
@@ -155,22 +156,31 @@ def test_escape_sequences_in_the_file_do_not_reach_the_terminal() -> None:
 # Edit
 
 
-def edited(file: Path, script: str, answers: str = "", variable: str = "EDITOR") -> tuple[int, str, str]:
+def edited(
+    file: Path,
+    script: str,
+    answers: str = "",
+    variable: str = "EDITOR",
+    output: int | IO[bytes] = subprocess.PIPE,
+) -> tuple[int, str, str]:
     """Edit with a shell script, which gets the copy's path as its last argument."""
+    copies = file.with_name("copies")
+    copies.mkdir(exist_ok=True)
     editor = file.with_name("my editor")
     editor.write_text(f"#!/bin/sh\n{script}\n")
     editor.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if name not in edit.VARIABLES}
     done = subprocess.run(
         [HKSWITCH, "edit", "--config", file],
-        env={**environment, variable: f"'{editor}' --wait"},
+        env={**environment, variable: f"'{editor}' --wait", "TMPDIR": str(copies)},
         input=answers,
-        capture_output=True,
+        stdout=output,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
         timeout=20,
     )
-    assert {each.name for each in file.parent.iterdir()} <= {"config.yaml", "my editor", "seen"}
+    assert {each.name for each in file.parent.iterdir()} <= {"config.yaml", "my editor", "seen", "copies"}
     return done.returncode, done.stdout, done.stderr
 
 
@@ -226,15 +236,62 @@ def test_a_config_with_mistakes_can_be_repaired(file: Path) -> None:
     assert file.read_text() == "groups: {web: {units: [x]}}\n"
 
 
-def test_a_config_that_changed_meanwhile_is_not_overwritten_and_the_copy_is_kept(file: Path) -> None:
-    code, _, errors = edited(file, f'echo "# by hand" >>{file}; echo "# mine" >>"$2"')
-    assert code == 73
-    kept = Path(errors.strip().rpartition("your version is in ")[2])
-    assert kept.read_text() == f"{TEXT}# mine\n"
-    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
-    assert file.read_text() == f"{TEXT}# by hand\n"
-    kept.unlink()
-    kept.parent.rmdir()
+CHANGE: Final = 'echo "# better" >>"$2"'
+
+
+@pytest.mark.parametrize(
+    ("script", "answers", "code", "said"),
+    [
+        (f"echo '# by hand' >>{{0}}/config.yaml; {CHANGE}", "", 73, "it changed in the meantime; try again"),
+        (f"{CHANGE}; rm {{0}}/config.yaml", "", 78, "No such file or directory"),
+        (f"{CHANGE}; ln {{0}}/config.yaml {{0}}/seen", "", 73, "it has 2 hard links"),
+        (f"{CHANGE}; kill -9 $$", "", 69, "failed (status -9); nothing was changed"),
+        (f"{CHANGE}; exit 1", "", 69, "failed (status 1); nothing was changed"),
+        (f"{CHANGE}; {MISTAKE}", "what\n", 78, "standard input ended without an answer; nothing was changed"),
+        (f"{CHANGE}; {MISTAKE}", "d\n", 78, None),
+        ("exit 1", "", 69, None),
+        (f"{CHANGE}; echo '# better' >>{{0}}/config.yaml; exit 1", "", 69, None),
+    ],
+)
+def test_a_changed_copy_is_lost_only_if_it_is_discarded(
+    file: Path, script: str, answers: str, code: int, said: str | None
+) -> None:
+    folder = file.parent
+    ended, _, errors = edited(file, script.replace("{0}", str(folder)), answers)
+    assert ended == code
+    if said is None:
+        assert "your version" not in errors
+        assert not [*(folder / "copies").iterdir()]
+        return
+    assert said in errors
+    kept = Path(errors.strip().rpartition("; your version is in ")[2])
+    assert kept.read_text().startswith(f"{TEXT}# better\n")
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (kept, kept.parent)] == [0o600, 0o700]
+    assert not file.exists() or "# better" not in file.read_text()
+
+
+def test_a_change_that_cannot_be_shown_is_kept(file: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        code, _, errors = edited(file, CHANGE, output=full)
+    assert code == 74
+    assert Path(errors.strip().rpartition("; your version is in ")[2]).read_text() == f"{TEXT}# better\n"
+    assert file.read_text() == TEXT
+
+
+def test_a_copy_that_was_not_written_is_not_the_users(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = file.with_name("copies")
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+
+    def full(copy: Path, data: bytes) -> None:
+        with copy.open("wb") as opened:
+            opened.write(data[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        edit.edit_copy(Original(file, TEXT.encode()), ["/bin/true"])
+    assert not [*copies.iterdir()]
 
 
 def test_two_cannot_edit_at_once(file: Path) -> None:

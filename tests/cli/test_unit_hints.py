@@ -3,14 +3,16 @@
 A stand-in for systemctl answers; tests/host/test_command_line.py asks the real one.
 """
 
+import re
 import shutil
 from pathlib import Path
 from typing import Final
 
 import pytest
+from click.testing import CliRunner
 
 from hkswitch import __version__
-from hkswitch.cli import actions, add, check, health
+from hkswitch.cli import actions, add, audit, check, health, logs
 from hkswitch.editing.example import EXAMPLE
 from hkswitch.model import config_file
 from hkswitch.model.config import parse
@@ -25,8 +27,10 @@ echo "$@" >>{folder}/asked
 {script}
 case "$1" in
 show)
+    property=$2
     shift 4
     for unit; do
+        [ $property != --property=Id ] || {{ echo $unit | sed s/httpd/nginx/; echo; continue; }}
         case $unit in
         nginx.service) echo loaded ;;
         old.service) echo masked ;;
@@ -61,6 +65,7 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str = "") ->
     monkeypatch.setattr(systemctl, "UNIT_FOLDERS", ())
 
 
+EXAMPLE_TEXT: Final = (Path(__file__).parents[2] / "config.example.yaml").read_bytes()
 CONFIG: Final = b"""groups:
   web:
     units: [nginx, ngnix]
@@ -245,6 +250,8 @@ EXAMPLE_GROUPS: Final = tuple(
     GroupReport(group_id, group_id, None, 0, dict.fromkeys(units, state(LoadState.NOT_FOUND)))
     for group_id, units in EXAMPLE.items()
 )
+FIRST_LOADED: Final = {group_id: {units[0]: state(LoadState.LOADED)} for group_id, units in EXAMPLE.items()}
+"""As on a machine where each group of the example can be used."""
 
 
 def see(unit: str) -> str:
@@ -290,6 +297,15 @@ def see(unit: str) -> str:
             ["these are the example groups; replace them with `sudo hkswitch add`"],
         ),
         (
+            Report(
+                None,
+                tuple(
+                    each._replace(units={**each.units, **FIRST_LOADED[each.id]}) for each in EXAMPLE_GROUPS
+                ),
+            ),
+            [f"group fileserver: {unit}.service does not exist; {LACKING}" for unit in ("nmb", "netatalk")],
+        ),
+        (
             Report(None, (group(LoadState.ERROR)._replace(units=dict.fromkeys("abcdefg", BAD)),)),
             [
                 *(f"group typo: systemd cannot load {unit}; {see(unit)}" for unit in "abcde"),
@@ -304,6 +320,19 @@ def see(unit: str) -> str:
             Report(None, (group(LoadState.ERROR, "a.mount"),)),
             ["group typo: systemd cannot load a.mount; `systemctl status a.mount` gives the reason"],
         ),
+        (
+            Report(None, (group(LoadState.ERROR, r"my\x2ddisk.mount"),)),
+            [
+                (
+                    r"group typo: systemd cannot load my\x2ddisk.mount; "
+                    r"`systemctl status 'my\x2ddisk.mount'` gives the reason"
+                )
+            ],
+        ),
+        (
+            Report(None, (group(LoadState.MASKED, r"my\x2ddisk.mount"),)),
+            [r"group typo: my\x2ddisk.mount is masked; run `sudo systemctl unmask 'my\x2ddisk.mount'`"],
+        ),
     ],
 )
 def test_status_ends_with_what_is_wrong_and_its_remedy(
@@ -313,3 +342,49 @@ def test_status_ends_with_what_is_wrong_and_its_remedy(
         (tmp_path / name).touch()
     monkeypatch.setattr(unit_files, "UNIT_FOLDERS", (tmp_path / "none", tmp_path))
     assert health.problems(report) == [line.replace("{0}", str(tmp_path)) for line in said]
+
+
+# Aliases, and the example
+
+
+@pytest.mark.parametrize(
+    ("script", "names"),
+    [
+        ("", ("nginx.service", "cups.service")),
+        ("exit 1", ("httpd.service", "cups.service")),
+        ("echo one; exit 0", ("httpd.service", "cups.service")),
+    ],
+)
+def test_the_log_of_an_alias_is_that_of_its_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, names: tuple[str, ...]
+) -> None:
+    stand_in(tmp_path, monkeypatch, script)
+    units = ("httpd.service", "cups.service")
+    assert systemctl.names_of(units) == names
+    assert systemctl.names_of(()) == ()
+    shown: list[str] = []
+    monkeypatch.setattr(logs, "units_of", lambda _: units)
+    monkeypatch.setattr(audit, "check_right", lambda: None)
+    monkeypatch.setattr(audit, "show_lines_of", shown.extend)
+    CliRunner().invoke(logs.logs, ["web"], catch_exceptions=False)
+    assert {f"_SYSTEMD_UNIT={unit}" for unit in (*units, *names)} <= {*shown}
+
+
+ON_NGINX: Final = re.sub(b"(units: .)httpd", rb"\1nginx", EXAMPLE_TEXT)
+
+
+def test_only_example_groups_without_any_unit_are_replaced(
+    asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_bytes(EXAMPLE_TEXT)
+    assert CliRunner().invoke(add.add, ["nginx", "--config", str(file), "--dry-run"]).exit_code == 0
+    assert add._of_example(EXAMPLE_TEXT, "c.yaml") == ("vm-guests", "fileserver", "web")
+    in_use = {**EXAMPLE, "web": ("nginx.service",)}
+    monkeypatch.setattr(add, "is_example", lambda units: units == in_use)
+    assert add._of_example(ON_NGINX, "c.yaml") == ("vm-guests", "fileserver")
+    file.write_bytes(ON_NGINX)
+    words = ["nginx", "--id", "mine", "--name", "Mine", "--config", str(file)]
+    done = CliRunner().invoke(add.add, words, catch_exceptions=False)
+    assert "in place of the example groups (vm-guests, fileserver)." in done.output
+    assert [group.id for group in parse(file.read_bytes(), "c.yaml").groups] == ["web", "mine"]

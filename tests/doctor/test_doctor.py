@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from zeroconf import ServiceStateChange
+from zeroconf import IPVersion, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceInfo
 
 from hkswitch import __version__
@@ -738,6 +738,12 @@ def test_the_hint_for_a_missing_unit_is_the_advice(
     judged(found, FAIL, words)
 
 
+def test_a_unit_in_a_command_is_quoted_for_the_shell() -> None:
+    unit = r"my\x2ddisk.mount"
+    config = parse(f"groups: {{disk: {{units: ['{unit}']}}}}".encode(), "c.yaml")
+    judged(units.loaded(config, {unit: MASKED}, {}), FAIL, f"run `sudo systemctl unmask '{unit}'`")
+
+
 @pytest.mark.parametrize("is_debian", [False, True])
 def test_the_example_groups_are_to_be_replaced(is_debian: bool) -> None:
     text = (ROOT / "config.example.yaml").read_bytes()
@@ -749,6 +755,9 @@ def test_the_example_groups_are_to_be_replaced(is_debian: bool) -> None:
     missing = {unit: GONE for group in config.groups for unit in group.units}
     found = units.loaded(config, missing, {"smb.service": "did you mean smbd.service?"})
     assert found.advice == "these are the example groups; replace them with `sudo hkswitch add`"
+    in_use = {group.units[0]: UP for group in config.groups}
+    found = units.loaded(config, missing | in_use, {})
+    assert found.advice == "install the package that provides it, or remove it from the configuration"
 
 
 KNOWN = {
@@ -940,13 +949,31 @@ async def test_no_name_on_the_network_hides_a_bridge_or_ends_the_search(
     monkeypatch: pytest.MonkeyPatch, others: tuple[str, ...]
 ) -> None:
     answers = Answers(tuple(f"{name}.{mdns.HAP_SERVICE_TYPE}" for name in (*others, "Homebridge CAD8")))
-    monkeypatch.setattr(mdns, "AsyncZeroconf", lambda: answers)
+    monkeypatch.setattr(mdns, "AsyncZeroconf", lambda ip_version: answers)  # noqa: ARG005
     monkeypatch.setattr(mdns, "AsyncServiceBrowser", Browser)
     monkeypatch.setattr(mdns, "AsyncServiceInfo", ServiceInfoOfTheLast)
     assert await mdns.find_device("1A:2B:3C:4D:5E:6F") == "Homebridge CAD8"
     monkeypatch.setattr(mdns, "ANSWER_TIMEOUT_SECONDS", 0.05)
     assert await mdns.find_device("00:00:00:00:00:00") == ""
     assert answers.is_closed
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(97, "Address family not supported"), RuntimeError("No interfaces")]
+)
+@pytest.mark.parametrize("works", ["All", "V4Only", "V6Only", None])
+async def test_a_bridge_is_asked_over_what_the_network_has(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, works: str | None
+) -> None:
+    def opened(ip_version: IPVersion) -> Answers:
+        if ip_version.name != works:
+            raise error
+        return Answers((f"Old.{mdns.HAP_SERVICE_TYPE}",))
+
+    monkeypatch.setattr(mdns, "AsyncZeroconf", opened)
+    monkeypatch.setattr(mdns, "AsyncServiceBrowser", Browser)
+    monkeypatch.setattr(mdns, "AsyncServiceInfo", ServiceInfoOfTheLast)
+    assert await mdns.find_device("1A:2B:3C:4D:5E:6F") == ("Old" if works else "")
 
 
 # Clock, pairing

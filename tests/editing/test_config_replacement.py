@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 from hkswitch.editing import config_replacement
-from hkswitch.editing.config_replacement import CannotReplace, check_rights, locked, read_original
+from hkswitch.editing.config_replacement import (
+    CannotReplace,
+    check_rights,
+    is_of_service,
+    locked,
+    read_original,
+)
 from hkswitch.model.errors import ConfigUnreadable, Exit, Failure
+from hkswitch.model.yaml_nodes import MOST_CONFIG_BYTES
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 
 
@@ -24,6 +31,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_replaced_file_keeps_its_mode_and_owner_and_leaves_nothing_beside_it(file: Path) -> None:
     before = file.stat()
+    file.with_name(".config.yaml.edit-new").write_text("of a command that was killed")
     if os.geteuid() == 0:
         os.chown(file, 0, 4242)
     with locked(file):
@@ -59,6 +67,10 @@ def as_folder(file: Path) -> None:
     file.mkdir()
 
 
+def as_too_large_file(file: Path) -> None:
+    file.write_bytes(b"#" * (MOST_CONFIG_BYTES + 1))
+
+
 def as_fifo(file: Path) -> None:
     file.unlink()
     os.mkfifo(file)
@@ -70,6 +82,7 @@ def as_fifo(file: Path) -> None:
         (as_link, "it is not a regular file; name the file itself, not a link to it"),
         (as_hard_link, "it has 2 hard links"),
         (as_folder, "it is not a regular file"),
+        (as_too_large_file, "it is larger than 1048576 bytes"),
         (as_fifo, "it is not a regular file"),
         (Path.unlink, "No such file or directory"),
     ],
@@ -100,8 +113,11 @@ def test_root_changes_the_services_config_only_if_the_helper_would_trust_it(
     monkeypatch.setattr(config_replacement, "DEFAULT", file)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     file.chmod(0o666)
-    with pytest.raises(Untrusted, match="is not trusted"):
-        read_original(file)
+    monkeypatch.chdir(file.parent)
+    for path in (file, Path(file.name), file.parent / ".." / file.parent.name / file.name):
+        with pytest.raises(Untrusted, match="is not trusted"):
+            read_original(path)
+    assert not is_of_service(file.with_name("other.yaml"))
     missing = Path("/nonexistent-config.yaml")
     monkeypatch.setattr(config_replacement, "DEFAULT", missing)
     with pytest.raises(NotThere, match="does not exist"):
@@ -176,6 +192,8 @@ def test_a_lock_that_is_a_link_is_not_followed(file: Path) -> None:
 
 def test_without_rights_on_the_folder_nothing_is_begun(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_rights(file)
+    with pytest.raises(CannotReplace, match=r"there is no folder .*/none"):
+        check_rights(file.parent / "none" / "config.yaml")
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     for user_id, reason in ((1000, "permission denied; use sudo"), (0, f"{file.parent} is not writable")):
         monkeypatch.setattr(os, "geteuid", lambda user_id=user_id: user_id)
