@@ -126,6 +126,12 @@ def checkout_without_commits(folder: Path) -> None:
     released(folder)
 
 
+def with_scripts(folder: Path) -> None:
+    (folder / "packaging").mkdir(parents=True)
+    for script in ("same-bytes", "history"):
+        shutil.copy(ROOT / "packaging" / script, folder / "packaging")
+
+
 @pytest.mark.parametrize(
     ("sources", "given", "time"),
     [
@@ -146,8 +152,7 @@ def test_the_time_is_of_the_sources_and_of_nothing_else(
     sources: tuple[Callable[[Path], None], ...], given: dict[str, str], time: int, tmp_path: Path
 ) -> None:
     folder = tmp_path / "sources"
-    (folder / "packaging").mkdir(parents=True)
-    shutil.copy(ROOT / "packaging" / "same-bytes", folder / "packaging")
+    with_scripts(folder)
     for source in sources:
         source(folder)
     script = '. packaging/same-bytes; printf "%s\\n" "$SOURCE_DATE_EPOCH" "$(umask)" "$LC_ALL" "$TZ"'
