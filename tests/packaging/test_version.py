@@ -432,3 +432,28 @@ def test_a_folder_keeps_only_the_newest_file_of_a_kind(
         **dict.fromkeys(left, "old"),
         "a_0.2+3.g1.deb12_x.deb": "new",
     }
+
+
+@pytest.mark.parametrize("left", [(), (".new.a_0.1_x.deb", "a_0.1_x.deb")])
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, left: tuple[str, ...]) -> None:
+    """Nor does it cost the older ones; what a killed build left is deleted by the next one."""
+    folder = tmp_path / "dist"
+    folder.mkdir()
+    for name in left:
+        (folder / name).write_text("old")
+    made = tmp_path / "a_0.2_x.deb"
+    made.write_bytes(bytes(1_000_000))
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "mv").write_text(
+        '#!/bin/sh\nhead -c 1000 "$2" >"$3"\necho "mv: No space left on device" >&2\nexit 1\n'
+    )
+    (programs / "mv").chmod(0o755)
+    command = (ROOT / "packaging" / "deliver", made, folder, "a_*.deb")
+    full = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    failed = subprocess.run(command, check=False, capture_output=True, text=True, env=full)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "hkswitch: cannot write " in failed.stderr
+    assert sorted(path.name for path in folder.iterdir()) == sorted(left)
+    subprocess.run(command, check=True, capture_output=True)
+    assert [path.name for path in folder.iterdir()] == ["a_0.2_x.deb"]
