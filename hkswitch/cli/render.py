@@ -1,7 +1,6 @@
 """Reports as tables for a terminal."""
 
 import pwd
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -89,12 +88,6 @@ def _reasons(report: Report) -> list[Text]:
             unknown.setdefault(why, []).append(group.id)
     lines = [Text(f"{', '.join(ids)}: {why}", STATE_STYLES[None]) for why, ids in unknown.items()]
     return [Text(), *lines] if lines else []
-
-
-def console() -> Console:
-    """Return a console on standard output; lines may be long if it is not a terminal."""
-    width = None if sys.stdout.isatty() else 1000
-    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def show_report(report: Report, terminal: Console, state_folder: Path) -> None:
