@@ -6,10 +6,13 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hkswitch.hap.state_file import write_whole
 from hkswitch.model.errors import Exit, Failure
+
+_NO_ID: Final = 2**32 - 1
+"""To the kernel, this id means "unchanged"."""
 
 
 class Owner(NamedTuple):
@@ -47,7 +50,8 @@ def sudo_caller(environment: Mapping[str, str]) -> Owner | None:
         found = pwd.getpwuid(user_id)
     except (KeyError, ValueError, OverflowError):
         return None
-    return Owner(user_id, group_id, found.pw_name) if user_id > 0 else None
+    is_other = user_id > 0 and 0 <= group_id < _NO_ID
+    return Owner(user_id, group_id, found.pw_name) if is_other else None
 
 
 @contextmanager
