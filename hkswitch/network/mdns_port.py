@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 from typing import Final
 
-from hkswitch.network.listeners import udp_holder
+from hkswitch.network.listeners import udp_holders
 
 MDNS_PORT: Final = 5353
 
@@ -46,6 +46,9 @@ def _is_taken(family: socket.AddressFamily) -> bool:
 
 def taken_by() -> tuple[str, str]:
     """Return which program keeps the port for itself, as a clause, and the remedy."""
-    holder = udp_holder(MDNS_PORT) or "another program"
+    holders = udp_holders(MDNS_PORT)
+    # Some may share it, such as browsers, but the kernel does not tell which.
+    likeliest = [each for each in holders if _AVAHI in each] or holders or ("another program",)
+    holder = likeliest[0] if len(likeliest) == 1 else f"one of {', '.join(likeliest)}"
     remedy = _AVAHI_REMEDY if _AVAHI in holder else "stop it, or have it share the port"
     return f"{holder} does not share port {MDNS_PORT}/udp", remedy
