@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from packaging.version import Version
 
-from tests.packaging.building import git
+from tests.packaging.building import git, without_git
 
 ROOT: Final = Path(__file__).parents[2]
 MODULE: Final = "hkswitch/__init__.py"
@@ -61,7 +61,10 @@ class Sources:
 
     def head(self) -> str:
         shown = ("git", "rev-parse", "HEAD")
-        return subprocess.run(shown, cwd=self.folder, capture_output=True, text=True, check=True).stdout[:7]
+        asked = subprocess.run(
+            shown, cwd=self.folder, capture_output=True, text=True, check=True, env=without_git()
+        )
+        return asked.stdout[:7]
 
 
 @pytest.fixture
@@ -396,6 +399,7 @@ def test_root_runs_nothing_of_another_users_git_configuration(
         kind = subprocess.run(
             ("git", "-c", "safe.directory=*", "cat-file", "-t", file.parent.name + file.name),
             cwd=owned_by_another.folder,
+            env=without_git(),
             capture_output=True,
             text=True,
             check=True,
