@@ -169,6 +169,17 @@ def test_the_time_is_of_the_sources_and_of_nothing_else(
     assert (done.stdout, done.stderr) == (f"{time}\n0022\nC\nUTC0\n", "")
 
 
+@pytest.mark.parametrize("given", ["abc", "-5", "1e3", " ", "4294967296", "99999999999999999999", "0x10"])
+def test_a_time_that_archives_cannot_have_is_refused(given: str, tmp_path: Path) -> None:
+    with_scripts(tmp_path)
+    (tmp_path / "CHANGELOG.md").touch()
+    command = ["bash", "-euo", "pipefail", "-c", ". packaging/same-bytes; echo built"]
+    environment = os.environ | {"SOURCE_DATE_EPOCH": given}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"hkswitch: cannot use SOURCE_DATE_EPOCH={given}; unset it, or ")
+
+
 # A difference is found, and named
 
 
