@@ -11,6 +11,7 @@ from rich.text import Text
 
 from hkswitch.cli.group_table import GroupRow, group_lines
 from hkswitch.cli.layout import NARROWEST_COLUMNS, wrapped
+from hkswitch.cli.rich_console import FittedConsole
 from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.control.words import command, locked
 from hkswitch.model.unit_state import GroupState, UnitHealth
@@ -199,12 +200,12 @@ def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
     return f"{seconds} s"
 
 
-def show_reports(reports: Iterable[tuple[Report, bool]], terminal: Console, state_folder: Path) -> None:
-    """Show each report in place of the previous one; without a terminal, below it.
+def show_reports(reports: Iterable[tuple[Report, bool]], terminal: FittedConsole, state_folder: Path) -> None:
+    """Show each report in place of the previous one; below it if the output cannot do that.
 
     Each comes with a flag: whether the daemon has exited since.
     """
-    if not terminal.is_terminal:
+    if not terminal.can_redraw:
         for report, daemon_ended in reports:
             _print(_at_present(report, terminal, state_folder, daemon_ended=daemon_ended), terminal, "\n\n")
         return

@@ -26,6 +26,11 @@ class FittedConsole(Console):
             stderr=stderr, highlight=False, markup=False, emoji=False, width=UNLIMITED_COLUMNS, height=_LINES
         )
 
+    @property
+    def can_redraw(self) -> bool:
+        """Whether the cursor can move, so that a text can replace an earlier one."""
+        return self.file.isatty() and self.is_terminal and not self.is_dumb_terminal
+
     @property  # type: ignore[misc] # without its setter, which nothing uses
     def size(self) -> ConsoleDimensions:
         """Return the present size, because a user may resize the terminal."""

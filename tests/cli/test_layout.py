@@ -265,6 +265,32 @@ def test_tables_have_the_width_of_all_other_output(
     assert FittedConsole().width == UNLIMITED_COLUMNS
 
 
+@pytest.mark.parametrize(
+    ("term", "is_terminal", "force_color", "replaces"),
+    [
+        ("xterm", True, None, True),
+        ("dumb", True, None, False),
+        ("unknown", True, None, False),
+        ("xterm", True, "", False),
+        ("xterm", False, "1", False),
+        ("dumb", False, "1", False),
+    ],
+)
+def test_each_report_is_shown_even_if_none_can_replace_another(
+    monkeypatch: pytest.MonkeyPatch, term: str, is_terminal: bool, force_color: str | None, replaces: bool
+) -> None:
+    """On a dumb terminal, rich would show none; in a colored pipe, it would move the cursor."""
+    monkeypatch.setenv("TERM", term)
+    if force_color is None:
+        monkeypatch.delenv("FORCE_COLOR", raising=False)
+    else:
+        monkeypatch.setenv("FORCE_COLOR", force_color)
+    monkeypatch.setattr("sys.stdout", output := _Terminal(is_terminal=is_terminal))
+    render.show_reports([(REPORTS["short"], False)] * 2, FittedConsole(), STATE_FOLDER)
+    assert ("\x1b[?1049h" in output.getvalue()) is replaces
+    assert output.getvalue().count("nginx.service active") == 2
+
+
 def test_an_audit_on_a_terminal_is_broken_between_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -325,6 +351,7 @@ def test_each_drawing_has_the_modules_and_the_quiet_zone_of_the_code(form: qr.Fo
         ("utf-8", False, {}, qr.Form.BLOCKS),
         ("utf-8", True, {"NO_COLOR": "1"}, qr.Form.BLOCKS),
         ("utf-8", True, {"TERM": "dumb"}, qr.Form.BLOCKS),
+        ("utf-8", True, {"TERM": "unknown"}, qr.Form.BLOCKS),
         ("latin-1", True, {}, qr.Form.SPACES_IN_COLOR),
         ("ascii", True, {}, qr.Form.SPACES_IN_COLOR),
         ("iso8859-15", False, {}, qr.Form.SIGNS),
