@@ -3,8 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-SHELL_SCRIPTS := .ci/run bench/peer/serviceswitch $(addprefix packaging/,account archives check-python deb deliver install place-rule rpm same-bytes sbom \
-	serviceswitch stage uninstall version) \
+SHELL_SCRIPTS := .ci/run bench/peer/serviceswitch $(addprefix packaging/,account archives check-python deb deliver history install place-rule rpm same-bytes \
+	sbom serviceswitch stage uninstall version) \
 	$(addprefix packaging/debian/,postinst postrm preinst prerm)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header

@@ -116,7 +116,7 @@ ONLY_IN = {
     "click": {
         str(module.relative_to(ROOT / "hkswitch")) for module in MODULES if module.parent.name == "cli"
     },
-    "rich": {f"cli/{name}.py" for name in ("actions", "doctor", "group_table", "layout", "render")},
+    "rich": {f"cli/{name}.py" for name in ("doctor", "group_table", "layout", "render", "rich_console")},
     "ifaddr": {"network/addresses.py"},
     # None of them is part of a daemon.
     "subprocess": {"cli/actions.py", "cli/audit.py", "cli/edit.py", "unit_names/systemctl.py"},

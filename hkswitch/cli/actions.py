@@ -280,9 +280,9 @@ def _spinner(what: str) -> AbstractContextManager[object]:
     """Show a spinner while the program waits, if standard error is a terminal."""
     if not sys.stderr.isatty():
         return nullcontext()
-    from rich.console import Console  # noqa: PLC0415 -- scripts do not wait for it
+    from hkswitch.cli.rich_console import FittedConsole  # noqa: PLC0415 -- scripts do not wait for rich
 
-    terminal = Console(stderr=True, highlight=False)
+    terminal = FittedConsole(stderr=True)
     is_utf = terminal.encoding.startswith("utf")
     return terminal.status(f"{what} ...", spinner="dots" if is_utf else "line")
 

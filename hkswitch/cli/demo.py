@@ -87,7 +87,7 @@ async def serve_demo(
         # Nothing else would end it once its terminal is closed, and it would keep its port.
         await serve(config, SimulatedHost(config.groups), folder, terminal, hangup_ends=True)
     except CannotServe as failure:
-        failure.remedy = f"stop that program, or {_another_port(config.bridge.port)}"
+        failure.remedy = f"stop that program, or {_another_port(config.bridge.port, address)}"
         raise
 
 
@@ -179,11 +179,11 @@ class _Terminal:
             say("The last note no longer applies.")
 
 
-def _another_port(taken: int) -> str:
-    """Return how to choose another port: make passes no options."""
+def _another_port(taken: int, address: str | None) -> str:
+    """Return how to choose another port: make passes no options, and must get the address again."""
     port = taken + 1 if taken < HIGHEST_PORT else taken - 1
     if os.environ.get("MAKELEVEL"):
-        return f"run `make demo PORT={port}`"
+        return f"run `make demo PORT={port}{f' ADDRESS={address}' if address else ''}`"
     return f"pass another port, such as `--port {port}`"
 
 

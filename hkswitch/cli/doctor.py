@@ -12,7 +12,7 @@ from rich.text import Text
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.layout import NARROWEST_COLUMNS, cells, wrapped
 from hkswitch.cli.options import config_option, examples, json_option, state_option
-from hkswitch.cli.render import console
+from hkswitch.cli.rich_console import FittedConsole
 from hkswitch.doctor import checks, finding
 
 LEAST_BESIDE_CELLS: Final = 40
@@ -32,7 +32,7 @@ def doctor(config_file: Path, state_folder: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(finding.as_json(findings))
     else:
-        show_findings(findings, console())
+        show_findings(findings, FittedConsole())
     sys.exit(finding.exit_code(findings))
 
 

@@ -27,8 +27,8 @@ def columns_of(stream: TextIO) -> int | None:
         return None
     given = os.environ.get("COLUMNS", "")
     try:
-        columns = int(given) if given.isdecimal() else os.get_terminal_size(stream.fileno()).columns
-    except (OSError, ValueError):
+        columns = (given.isdecimal() and int(given)) or os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):  # also of a number with thousands of digits
         columns = 0
     return max(columns or 80, NARROWEST_COLUMNS)
 

@@ -15,6 +15,8 @@ from hkswitch.model.errors import Exit, Failure
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _HEAD_BYTES: Final = 128
 """Enough for the XML declaration before an <svg>."""
+_NO_ID: Final = 2**32 - 1
+"""To the kernel, this id means "unchanged"."""
 
 
 class Owner(NamedTuple):
@@ -52,7 +54,8 @@ def sudo_caller(environment: Mapping[str, str]) -> Owner | None:
         found = pwd.getpwuid(user_id)
     except (KeyError, ValueError, OverflowError):
         return None
-    return Owner(user_id, group_id, found.pw_name) if user_id > 0 else None
+    is_other = user_id > 0 and 0 <= group_id < _NO_ID
+    return Owner(user_id, group_id, found.pw_name) if is_other else None
 
 
 @contextmanager

@@ -18,6 +18,9 @@ from hkswitch.hap.setup_code import Setup, modules
 LIGHT, DARK = 231, 16
 """White and black of the fixed part of the 256 colors: themes change only the first 16."""
 
+DUMB: Final = {"dumb", "unknown"}
+"""Values of TERM for terminals that may have no colors."""
+
 INVITATION: Final = """\
 Setup code: {code}   (Home app: +, Add Accessory, scan or type it)
 When the app shows "Uncertified Accessory", choose Add Anyway."""
@@ -49,7 +52,7 @@ class Form(Enum):
 
 def form_for(stream: TextIO) -> Form:
     """Choose the form that a stream can show."""
-    in_color = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    in_color = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in DUMB
     try:
         "".join(_HALF_BLOCKS.values()).encode(stream.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):

@@ -1,7 +1,6 @@
 """Reports as tables for a terminal."""
 
 import pwd
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from hkswitch.cli.group_table import GroupRow, group_lines
 from hkswitch.cli.layout import NARROWEST_COLUMNS, wrapped
+from hkswitch.cli.rich_console import FittedConsole
 from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.control.words import command, locked
 from hkswitch.model.unit_state import GroupState, UnitHealth
@@ -89,12 +89,6 @@ def _reasons(report: Report) -> list[Text]:
             unknown.setdefault(why, []).append(group.id)
     lines = [Text(f"{', '.join(ids)}: {why}", STATE_STYLES[None]) for why, ids in unknown.items()]
     return [Text(), *lines] if lines else []
-
-
-def console() -> Console:
-    """Return a console on standard output; lines may be long if it is not a terminal."""
-    width = None if sys.stdout.isatty() else 1000
-    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def show_report(report: Report, terminal: Console, state_folder: Path) -> None:
@@ -206,12 +200,12 @@ def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
     return f"{seconds} s"
 
 
-def show_reports(reports: Iterable[tuple[Report, bool]], terminal: Console, state_folder: Path) -> None:
-    """Show each report in place of the previous one; without a terminal, below it.
+def show_reports(reports: Iterable[tuple[Report, bool]], terminal: FittedConsole, state_folder: Path) -> None:
+    """Show each report in place of the previous one; below it if the output cannot do that.
 
     Each comes with a flag: whether the daemon has exited since.
     """
-    if not terminal.is_terminal:
+    if not terminal.can_redraw:
         for report, daemon_ended in reports:
             _print(_at_present(report, terminal, state_folder, daemon_ended=daemon_ended), terminal, "\n\n")
         return

@@ -56,8 +56,9 @@ def status(
         click.echo(report_as_json(report))
     else:
         from hkswitch.cli import render  # noqa: PLC0415 -- JSON does not wait for rich
+        from hkswitch.cli.rich_console import FittedConsole  # noqa: PLC0415
 
-        terminal = render.console()
+        terminal = FittedConsole()
         render.show_report(report, terminal, state_folder)
         if state_folder == STATE_FOLDER:
             render.show_problems(problems(report), terminal)
@@ -80,8 +81,9 @@ def _show_each(state_folder: Path, groups: Collection[str], *, as_json: bool) ->
             click.echo(report_as_json(without_daemon(report) if daemon_ended else report, indent=None))
     else:
         from hkswitch.cli import render  # noqa: PLC0415
+        from hkswitch.cli.rich_console import FittedConsole  # noqa: PLC0415
 
-        render.show_reports(reports, render.console(), state_folder)
+        render.show_reports(reports, FittedConsole(), state_folder)
 
 
 def from_daemon(state_folder: Path) -> Report | None:

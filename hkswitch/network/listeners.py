@@ -45,9 +45,9 @@ def holder(port: int, addresses: Collection[str] = ()) -> str:
     return _described([each for each in rows if not addresses or any(map(each.is_in_the_way_of, addresses))])
 
 
-def udp_holder(port: int) -> str:
-    """Describe the process that receives on a UDP port, for a sentence; empty if there is none."""
-    return _described(_at(port, UDP_TABLES))
+def udp_holders(port: int) -> tuple[str, ...]:
+    """Describe each process that receives on a UDP port, for a sentence."""
+    return tuple(dict.fromkeys(_described([each]) for each in _at(port, UDP_TABLES)))
 
 
 def _at(port: int, tables: Iterable[str]) -> list[Listener]:

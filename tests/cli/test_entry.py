@@ -72,7 +72,7 @@ OUTPUTS = [
     "sys.stdout.write('moon')",
     "sys.stdout.write('moon'); sys.exit(3)",
     "print('moon' * 100_000)",
-    "from hkswitch.cli.render import console; console().print('moon')",
+    "from hkswitch.cli.rich_console import FittedConsole; FittedConsole().print('moon')",
 ]
 
 

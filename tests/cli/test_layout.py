@@ -1,8 +1,10 @@
 """No command breaks a word in a terminal of 40 columns or more, and QR codes can be read in each of them."""
 
 import io
+import pty
 import re
 import shlex
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from hkswitch.cli.doctor import show_findings
 from hkswitch.cli.group_table import HEADINGS as HEADING_TEXTS
 from hkswitch.cli.layout import fitted
 from hkswitch.cli.main import commands
+from hkswitch.cli.rich_console import UNLIMITED_COLUMNS, FittedConsole
 from hkswitch.control import STATE_FOLDER
 from hkswitch.doctor.finding import Check, fail, ok
 from hkswitch.hap import state_file
@@ -229,6 +232,65 @@ def test_the_width_of_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: str, 
     assert layout.columns_of(_Terminal(is_terminal=False)) is None
 
 
+@pytest.mark.parametrize(("columns", "expected"), [("0", 57), ("²", 57), ("-1", 57), ("", 57), ("60", 60)])
+def test_a_width_that_is_none_leaves_that_of_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: str, expected: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    main, other = pty.openpty()
+    with open(main, "wb"), open(other, "w") as stream:  # noqa: PTH123 -- descriptors, not paths
+        termios.tcsetwinsize(stream, (24, 57))
+        assert layout.columns_of(stream) == expected
+
+
+@pytest.mark.parametrize("lines", ["", "0", "²", "9" * 9])
+@pytest.mark.parametrize(
+    ("columns", "expected"), [("200", 200), ("40", 40), ("7", 40), ("0", 80), ("²", 80), ("-5", 80)]
+)
+def test_tables_have_the_width_of_all_other_output(
+    monkeypatch: pytest.MonkeyPatch, columns: str, lines: str, expected: int
+) -> None:
+    """By rules of its own, rich prints nothing, 80 columns, or a traceback."""
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("LINES", lines)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("sys.stdout", output := _Terminal())
+    terminal = FittedConsole()
+    assert (terminal.width, terminal.height) == (expected, 25)
+    render.show_report(REPORTS["all"], terminal, STATE_FOLDER)
+    shown = output.getvalue().split("\n")
+    assert [line for line in shown if layout.cells(line) > expected and len(line.split()) > 1] == []
+    assert shown[0].startswith("Homelab: running")
+    monkeypatch.setattr("sys.stdout", _Terminal(is_terminal=False))
+    assert FittedConsole().width == UNLIMITED_COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("term", "is_terminal", "force_color", "replaces"),
+    [
+        ("xterm", True, None, True),
+        ("dumb", True, None, False),
+        ("unknown", True, None, False),
+        ("xterm", True, "", False),
+        ("xterm", False, "1", False),
+        ("dumb", False, "1", False),
+    ],
+)
+def test_each_report_is_shown_even_if_none_can_replace_another(
+    monkeypatch: pytest.MonkeyPatch, term: str, is_terminal: bool, force_color: str | None, replaces: bool
+) -> None:
+    """On a dumb terminal, rich would show none; in a colored pipe, it would move the cursor."""
+    monkeypatch.setenv("TERM", term)
+    if force_color is None:
+        monkeypatch.delenv("FORCE_COLOR", raising=False)
+    else:
+        monkeypatch.setenv("FORCE_COLOR", force_color)
+    monkeypatch.setattr("sys.stdout", output := _Terminal(is_terminal=is_terminal))
+    render.show_reports([(REPORTS["short"], False)] * 2, FittedConsole(), STATE_FOLDER)
+    assert ("\x1b[?1049h" in output.getvalue()) is replaces
+    assert output.getvalue().count("nginx.service active") == 2
+
+
 def test_an_audit_on_a_terminal_is_broken_between_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -289,6 +351,7 @@ def test_each_drawing_has_the_modules_and_the_quiet_zone_of_the_code(form: qr.Fo
         ("utf-8", False, {}, qr.Form.BLOCKS),
         ("utf-8", True, {"NO_COLOR": "1"}, qr.Form.BLOCKS),
         ("utf-8", True, {"TERM": "dumb"}, qr.Form.BLOCKS),
+        ("utf-8", True, {"TERM": "unknown"}, qr.Form.BLOCKS),
         ("latin-1", True, {}, qr.Form.SPACES_IN_COLOR),
         ("ascii", True, {}, qr.Form.SPACES_IN_COLOR),
         ("iso8859-15", False, {}, qr.Form.SIGNS),

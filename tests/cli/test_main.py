@@ -193,7 +193,7 @@ def test_without_a_daemon_and_a_bus_status_is_69(config_file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("make_level", "remedy"),
-    [("", "pass another port, such as `--port {}`"), ("1", "run `make demo PORT={}`")],
+    [("", "pass another port, such as `--port {}`"), ("1", "run `make demo PORT={} ADDRESS=127.0.0.1`")],
 )
 async def test_a_busy_port_is_69(tmp_path: Path, make_level: str, remedy: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:

@@ -515,6 +515,10 @@ def test_a_picture_of_the_user_of_sudo_replaces_nothing_but_files(
         ({"SUDO_UID": "0", "SUDO_GID": "0"}, None),
         ({"SUDO_UID": str(NOBODY.pw_uid)}, None),
         ({"SUDO_UID": "x", "SUDO_GID": "1"}, None),
+        *(
+            ({"SUDO_UID": str(NOBODY.pw_uid), "SUDO_GID": group}, None)
+            for group in ("-1", "4294967295", "9" * 40)
+        ),
         ({"SUDO_UID": "4242424", "SUDO_GID": "1"}, None),
         ({"SUDO_UID": "9" * 40, "SUDO_GID": "1"}, None),
         ({}, None),

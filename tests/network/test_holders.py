@@ -13,7 +13,7 @@ from hkswitch.daemon.location import Location
 from hkswitch.model.config import BridgeConfig
 from hkswitch.network import mdns_port
 from hkswitch.network.endpoint import Endpoint
-from hkswitch.network.listeners import holder, udp_holder
+from hkswitch.network.listeners import holder, udp_holders
 from tests.support.inprocess import EchoingWrites
 from tests.support.ports import free_port
 
@@ -61,31 +61,42 @@ def test_a_program_that_has_a_udp_port_is_named_and_no_one_that_only_sends(
     with socket.socket(family, socket.SOCK_DGRAM) as held, socket.socket(family, socket.SOCK_DGRAM) as sender:
         held.bind((bound, 0))
         port = held.getsockname()[1]
-        assert udp_holder(port) == US
+        assert udp_holders(port) == (US,)
         assert holder(port) == ""
         sender.connect((bound, port))
-        assert udp_holder(sender.getsockname()[1]) == ""
-    assert udp_holder(port) == ""
+        assert udp_holders(sender.getsockname()[1]) == ()
+    assert udp_holders(port) == ()
+
+
+RESPONDER = "process 7 (responder)"
+AVAHI = "process 9 (avahi-daemon)"
 
 
 @pytest.mark.parametrize(
-    ("holder", "remedy"),
+    ("holders", "named", "remedy"),
     [
         (
-            "process 7 (avahi-daemon)",
+            (AVAHI,),
+            AVAHI,
             "set `disallow-other-stacks=no` in /etc/avahi/avahi-daemon.conf, and run",
         ),
-        ("a program of user avahi", "`sudo systemctl restart avahi-daemon`"),
-        ("process 7 (responder)", "stop it, or have it share the port"),
-        ("", "stop it, or have it share the port"),
+        (("a program of user avahi",), "a program of user avahi", "`sudo systemctl restart avahi-daemon`"),
+        (("process 3 (chrome)", AVAHI), AVAHI, "`sudo systemctl restart avahi-daemon`"),
+        ((RESPONDER,), RESPONDER, "stop it, or have it share the port"),
+        (
+            ("process 3 (chrome)", RESPONDER),
+            f"one of process 3 (chrome), {RESPONDER}",
+            "stop it, or have it share the port",
+        ),
+        ((), "another program", "stop it, or have it share the port"),
     ],
 )
 def test_the_remedy_for_a_port_of_mdns_that_is_not_shared(
-    monkeypatch: pytest.MonkeyPatch, holder: str, remedy: str
+    monkeypatch: pytest.MonkeyPatch, holders: tuple[str, ...], named: str, remedy: str
 ) -> None:
-    monkeypatch.setattr(mdns_port, "udp_holder", lambda _: holder)
+    monkeypatch.setattr(mdns_port, "udp_holders", lambda _: holders)
     what, advice = mdns_port.taken_by()
-    assert what == f"{holder or 'another program'} does not share port 5353/udp"
+    assert what == f"{named} does not share port 5353/udp"
     assert remedy in advice
 
 

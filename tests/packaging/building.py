@@ -98,6 +98,11 @@ def offline() -> dict[str, str]:
     return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels_folder(system, print))}
 
 
+def without_git() -> dict[str, str]:
+    """Return this environment without the variables by which a hook would have git change this checkout."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+
 def git(folder: Path, *argv: str | Path, umask: int = 0o022) -> None:
     when = f"@{COMMITTED} +0000"
     names = {
@@ -105,7 +110,7 @@ def git(folder: Path, *argv: str | Path, umask: int = 0o022) -> None:
         for role in ("AUTHOR", "COMMITTER")
         for key, value in (("NAME", "Tests"), ("EMAIL", "tests@hkswitch.invalid"), ("DATE", when))
     }
-    subprocess.run(["git", *argv], cwd=folder, check=True, umask=umask, env=os.environ | names)
+    subprocess.run(["git", *argv], cwd=folder, check=True, umask=umask, env=without_git() | names)
 
 
 def usual(folder: Path) -> Circumstances:

@@ -126,6 +126,12 @@ def checkout_without_commits(folder: Path) -> None:
     released(folder)
 
 
+def with_scripts(folder: Path) -> None:
+    (folder / "packaging").mkdir(parents=True)
+    for script in ("same-bytes", "history"):
+        shutil.copy(ROOT / "packaging" / script, folder / "packaging")
+
+
 @pytest.mark.parametrize(
     ("sources", "given", "time"),
     [
@@ -146,8 +152,7 @@ def test_the_time_is_of_the_sources_and_of_nothing_else(
     sources: tuple[Callable[[Path], None], ...], given: dict[str, str], time: int, tmp_path: Path
 ) -> None:
     folder = tmp_path / "sources"
-    (folder / "packaging").mkdir(parents=True)
-    shutil.copy(ROOT / "packaging" / "same-bytes", folder / "packaging")
+    with_scripts(folder)
     for source in sources:
         source(folder)
     script = '. packaging/same-bytes; printf "%s\\n" "$SOURCE_DATE_EPOCH" "$(umask)" "$LC_ALL" "$TZ"'
@@ -162,6 +167,17 @@ def test_the_time_is_of_the_sources_and_of_nothing_else(
         check=True,
     )
     assert (done.stdout, done.stderr) == (f"{time}\n0022\nC\nUTC0\n", "")
+
+
+@pytest.mark.parametrize("given", ["abc", "-5", "1e3", " ", "4294967296", "99999999999999999999", "0x10"])
+def test_a_time_that_archives_cannot_have_is_refused(given: str, tmp_path: Path) -> None:
+    with_scripts(tmp_path)
+    (tmp_path / "CHANGELOG.md").touch()
+    command = ["bash", "-euo", "pipefail", "-c", ". packaging/same-bytes; echo built"]
+    environment = os.environ | {"SOURCE_DATE_EPOCH": given}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"hkswitch: cannot use SOURCE_DATE_EPOCH={given}; unset it, or ")
 
 
 # A difference is found, and named

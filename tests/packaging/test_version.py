@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from packaging.version import Version
 
-from tests.packaging.building import git
+from tests.packaging.building import git, without_git
 
 ROOT: Final = Path(__file__).parents[2]
 MODULE: Final = "hkswitch/__init__.py"
@@ -28,7 +28,8 @@ class Sources:
         self.folder = folder
         for place in ("packaging", "hkswitch"):
             (folder / place).mkdir(parents=True)
-        shutil.copy(ROOT / "packaging" / "version", folder / "packaging")
+        for script in ("version", "history"):
+            shutil.copy(ROOT / "packaging" / script, folder / "packaging")
         self.set(version)
 
     def set(self, version: str) -> None:
@@ -60,7 +61,10 @@ class Sources:
 
     def head(self) -> str:
         shown = ("git", "rev-parse", "HEAD")
-        return subprocess.run(shown, cwd=self.folder, capture_output=True, text=True, check=True).stdout[:7]
+        asked = subprocess.run(
+            shown, cwd=self.folder, capture_output=True, text=True, check=True, env=without_git()
+        )
+        return asked.stdout[:7]
 
 
 @pytest.fixture
@@ -190,10 +194,47 @@ def set_on_a_branch(sources: Sources) -> None:
     sources.git("merge", "--quiet", "--no-edit", "--no-ff", "next")
 
 
+def set_by_a_merge(sources: Sources) -> None:
+    """As the resolution of a conflict, in no other commit."""
+    sources.git("checkout", "--quiet", "-b", "next")
+    sources.commit("0.3.0")
+    sources.git("checkout", "--quiet", "main")
+    sources.commit("0.2.1")
+    sources.git("merge", "--quiet", "--no-commit", "--strategy=ours", "next")
+    sources.commit("0.4.0")
+    sources.commit()
+
+
+def line_rewritten(sources: Sources, text: str) -> None:
+    sources.commit()
+    (sources.folder / MODULE).write_text(text)
+
+
+def moved(sources: Sources) -> None:
+    """The line moves, and gets a comment later."""
+    line_rewritten(sources, '__version__ = "0.2.0"\n\n"""Text."""\n')
+    sources.commit()
+    line_rewritten(sources, '__version__ = "0.2.0"  # the next one\n')
+    sources.commit()
+
+
+def comment_not_committed(sources: Sources) -> None:
+    line_rewritten(sources, '__version__ = "0.2.0"  # the next one\n')
+
+
+def binary_for_git(sources: Sources) -> None:
+    sources.commit()
+    (sources.folder / ".git" / "info" / "attributes").write_text("*.py binary\n")
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         (one_more, "0.2.0+1.g"),
+        (moved, "0.2.0+4.g"),
+        (comment_not_committed, "0.2.0+1.g"),
+        (binary_for_git, "0.2.0+1.g"),
+        (set_by_a_merge, "0.4.0+1.g"),
         (another_tag, "0.2.0+1.g"),
         (set_on_a_branch, "0.3.0+3.g"),
         (other_changes, "0.2.0"),
@@ -292,6 +333,98 @@ def test_a_missing_git_is_reported(sources: Sources, tmp_path: Path) -> None:
     assert done.stderr == "hkswitch: git is missing, so the version is 0.2.0, whatever the commit\n"
 
 
+@pytest.mark.parametrize("variable", ["GIT_DIR", "GIT_OBJECT_DIRECTORY", "GIT_SHALLOW_FILE"])
+def test_the_environment_cannot_name_another_repository(
+    sources: Sources, tmp_path: Path, variable: str
+) -> None:
+    """As in a hook of that one."""
+    sources.commit()
+    git(tmp_path, "init", "--quiet", "--bare", "other.git")
+    done = sources.run(**{variable: str(tmp_path / "other.git")})
+    assert (done.stdout, done.stderr) == (f"0.2.0+1.g{sources.head()}\n", "")
+
+
+def test_a_copy_of_a_linked_worktree_is_reported(sources: Sources) -> None:
+    shutil.rmtree(sources.folder / ".git")
+    (sources.folder / ".git").write_text("gitdir: /nowhere\n")
+    done = sources.run()
+    assert (done.returncode, done.stdout) == (0, "0.2.0\n")
+    assert re.fullmatch(
+        r"hkswitch: git cannot read the history \(fatal: .*\), so the version is 0\.2\.0, .*\n", done.stderr
+    )
+
+
+@pytest.fixture
+def owned_by_another(sources: Sources) -> Sources:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files to another user")
+    sources.commit()
+    for path in (sources.folder, *sources.folder.rglob("*")):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    return sources
+
+
+def test_root_counts_in_a_checkout_of_another_user_behind_a_link(
+    owned_by_another: Sources, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(owned_by_another.folder)
+    command = [link / "packaging" / "version"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SUDO_")}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert re.fullmatch(r"0\.2\.0\+1\.g[0-9a-f]{7}\n", done.stdout), done.stderr
+
+
+def test_root_runs_nothing_of_another_users_git_configuration(
+    owned_by_another: Sources, tmp_path: Path
+) -> None:
+    """Not even for the objects that a partial clone lacks: that user fetches them."""
+    trap, sprung = tmp_path / "trap", tmp_path / "sprung"
+    trap.write_text(f"#!/bin/sh\ntouch {sprung}\n")
+    trap.chmod(0o755)
+    settings = {
+        "remote.origin.url": f"ext::{trap}",
+        "remote.origin.promisor": "true",
+        "remote.origin.partialclonefilter": "blob:none",
+        "protocol.ext.allow": "always",
+        "extensions.partialClone": "origin",
+        "core.repositoryFormatVersion": "1",
+        "log.showSignature": "true",
+        **dict.fromkeys(
+            (
+                "core.fsmonitor",
+                "core.sshCommand",
+                "core.pager",
+                "diff.external",
+                "diff.x.textconv",
+                "gpg.program",
+            ),
+            str(trap),
+        ),
+    }
+    for name, value in settings.items():
+        command = ("git", "config", "--file", owned_by_another.folder / ".git" / "config", name, value)
+        subprocess.run(command, check=True)
+    (owned_by_another.folder / ".git" / "info" / "attributes").write_text("*.py diff=x\n")
+    assert owned_by_another.run().stdout.startswith("0.2.0+1.g")
+    for file in (owned_by_another.folder / ".git" / "objects").glob("??/*"):
+        kind = subprocess.run(
+            ("git", "-c", "safe.directory=*", "cat-file", "-t", file.parent.name + file.name),
+            cwd=owned_by_another.folder,
+            env=without_git(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        if kind.stdout == "blob\n":
+            file.unlink()
+    sprung.unlink(missing_ok=True)
+    refused = owned_by_another.run()
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "cannot count the commits since version 0.2.0: git failed (see above); run" in refused.stderr
+    assert not sprung.exists()
+
+
 # What a build makes, and where
 
 
@@ -315,3 +448,28 @@ def test_a_folder_keeps_only_the_newest_file_of_a_kind(
         **dict.fromkeys(left, "old"),
         "a_0.2+3.g1.deb12_x.deb": "new",
     }
+
+
+@pytest.mark.parametrize("left", [(), (".new.a_0.1_x.deb", "a_0.1_x.deb")])
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, left: tuple[str, ...]) -> None:
+    """Nor does it cost the older ones; what a killed build left is deleted by the next one."""
+    folder = tmp_path / "dist"
+    folder.mkdir()
+    for name in left:
+        (folder / name).write_text("old")
+    made = tmp_path / "a_0.2_x.deb"
+    made.write_bytes(bytes(1_000_000))
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "mv").write_text(
+        '#!/bin/sh\nhead -c 1000 "$2" >"$3"\necho "mv: No space left on device" >&2\nexit 1\n'
+    )
+    (programs / "mv").chmod(0o755)
+    command = (ROOT / "packaging" / "deliver", made, folder, "a_*.deb")
+    full = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    failed = subprocess.run(command, check=False, capture_output=True, text=True, env=full)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "hkswitch: cannot write " in failed.stderr
+    assert sorted(path.name for path in folder.iterdir()) == sorted(left)
+    subprocess.run(command, check=True, capture_output=True)
+    assert [path.name for path in folder.iterdir()] == ["a_0.2_x.deb"]

@@ -367,7 +367,7 @@ def held(family: socket.AddressFamily, *, shared: bool) -> Iterator[None]:
 
 async def doctor_says(own: Bridge) -> dict[Check, str]:
     """What the doctor finds about the network of this bridge."""
-    config, account = Config(chosen(interfaces=("eth0",)), (WEB,)), Account("hkswitch", 0, 0)
+    config, account = own.config, Account("hkswitch", 0, 0)
     context = Context(
         config_file=own.folder / "config.yaml",
         state_folder=own.folder,
@@ -383,24 +383,30 @@ async def doctor_says(own: Bridge) -> dict[Check, str]:
 
 
 async def a_program_that_does_not_share_the_port_of_mdns_is_named_and_waited_for() -> None:
-    ETH0.lay().listen()
+    ETH0.lay(ipv6=True).listen()
     us = f"process {os.getpid()} ({Path('/proc/self/comm').read_text().strip()})"
     taken = f"{us} does not share port 5353/udp; stop it, or have it share the port"
-    why = f"retrying: cannot announce the bridge on {ETH0.ip}: {taken}"
-    with ExitStack() as holding:
-        holding.enter_context(held(socket.AF_INET, shared=False))
-        async with bridge(interfaces=("eth0",)) as own:
-            await eventually(lambda: own.told and own.told[-1] == why)
-            report = await own.status()
-            assert (report.addresses, report.network) == ((), why)
-            assert await ETH0.is_refused()
-            assert await doctor_says(own) == {
-                Check.NETWORK: "skip: the bridge is not served while it cannot use mDNS; see mdns below",
-                Check.MDNS: f"FAIL: {taken}",
-            }
-            holding.close()
-            await own.is_at(ETH0.ip)
-            await ETH0.is_answered()
+    for address, family in (
+        (ETH0.ip, socket.AF_INET),
+        (ETH0.ip6, socket.AF_INET6),
+        (ETH0.ip6, socket.AF_INET),
+    ):
+        why = f"retrying: cannot announce the bridge on {address}: {taken}"
+        with ExitStack() as holding:
+            holding.enter_context(held(family, shared=False))
+            async with bridge(addresses=(address,)) as own:
+                await eventually(lambda: own.told and own.told[-1] == why)  # noqa: B023 -- of this round
+                report = await own.status()
+                assert (report.addresses, report.network) == ((), why)
+                assert await ETH0.is_refused()
+                assert await doctor_says(own) == {
+                    Check.NETWORK: "skip: the bridge is not served while it cannot use mDNS; see mdns below",
+                    Check.MDNS: f"FAIL: {taken}",
+                }
+                holding.close()
+                await own.is_at(address)
+                if address == ETH0.ip:
+                    await ETH0.is_answered()
 
 
 async def a_program_that_shares_the_port_of_mdns_or_has_that_of_ipv6_is_not_in_the_way() -> None:
