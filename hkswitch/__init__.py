@@ -1,3 +1,3 @@
 """hkswitch: Apple Home switches for groups of systemd services."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
