@@ -59,7 +59,7 @@ MODULE_MAY_IMPORT = {
     "cli/reload.py": {"cli", "control", "protocol"},
     "cli/remove.py": {"cli", "editing", "model", "protocol"},
     "cli/render.py": {"cli", "control", "model", "protocol"},
-    "cli/reset.py": {"cli", "control", "doctor", "hap"},
+    "cli/reset.py": {"cli", "control", "doctor", "hap", "model"},
     "cli/restore.py": {"backup", "cli", "control", "daemon", "doctor", "editing", "hap", "model"},
     "cli/run.py": {"cli", "daemon"},
     "cli/state_folder.py": {"control", "hap", "model"},

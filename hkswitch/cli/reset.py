@@ -8,12 +8,13 @@ import click
 
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples, state_option
-from hkswitch.cli.state_folder import held, only_root
+from hkswitch.cli.state_folder import REPLACED, held, only_root
 from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.control.words import command
 from hkswitch.doctor.finding import counted
 from hkswitch.hap import state_file
 from hkswitch.hap.state_format import StateDamaged, StateTooNew
+from hkswitch.model.config_file import DEFAULT
 
 _DOING: Final = "reset the bridge"
 
@@ -42,6 +43,8 @@ def reset(state_folder: Path, *, yes: bool) -> None:
             state_file.remove(state_folder)
     start = START_SERVICE if state_folder == STATE_FOLDER else "start the daemon for this folder"
     say("The bridge has no identity now, and gets a new one at the next start.")
+    if state_folder == STATE_FOLDER and (kept := sorted(map(str, DEFAULT.parent.glob(f"{REPLACED}*")))):
+        say(f"Restores have left earlier keys in {', '.join(kept)}: delete what you no longer need.")
     say(f"Remove the old bridge from the Home app. Then {start}, and run {command(state_folder, 'pair')}.")
 
 

@@ -27,7 +27,7 @@ from hkswitch.backup.replacement import (
 from hkswitch.cli.backup import ASSUMED_PART, CONFIG_PART, PARTS, STATE_PART, config_mode, refuse_stream
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples, state_option
-from hkswitch.cli.state_folder import give_to_daemon, held, only_root, refuse_paired, refused
+from hkswitch.cli.state_folder import REPLACED, give_to_daemon, held, only_root, refuse_paired, refused
 from hkswitch.control import STATE_FOLDER
 from hkswitch.control.words import command
 from hkswitch.daemon import assumed_states
@@ -200,7 +200,7 @@ def _group_id() -> int:
 
 
 def _new_folder(parent: Path) -> Path:
-    name = f"replaced-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    name = f"{REPLACED}{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     return next(
         path
         for number in range(1, 1000)

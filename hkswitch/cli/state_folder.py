@@ -8,12 +8,16 @@ import pwd
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
 from hkswitch.control import STATE_FOLDER
 from hkswitch.hap import state_file
 from hkswitch.model.config_file import DEFAULT
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.installation import DAEMON_USER
+
+REPLACED: Final = "replaced-"
+"""The names of the folders with the files that restores have replaced, beside the config, begin so."""
 
 
 def refused(doing: str, why: str, exit_code: Exit = Exit.CONFIG) -> Failure:

@@ -1012,6 +1012,25 @@ def test_a_state_that_cannot_be_used_is_reset(old: Path, damage: Callable[[Path]
     assert ran(reset, "--yes", on=old) == (0, f"There is no bridge in {old / 'state'}.\n")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may")
+@pytest.mark.parametrize(
+    ("kept", "is_service", "is_named"), [(2, True, True), (0, True, False), (1, False, False)]
+)
+def test_a_reset_names_the_folders_in_which_restores_left_earlier_keys(
+    old: Path, monkeypatch: pytest.MonkeyPatch, kept: int, *, is_service: bool, is_named: bool
+) -> None:
+    folders = [old / "etc" / f"replaced-2026112{day}-120000" for day in range(kept)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    module = sys.modules[reset.callback.__module__]
+    monkeypatch.setattr(module, "DEFAULT", old / "etc" / "config.yaml")
+    if is_service:
+        monkeypatch.setattr(module, "STATE_FOLDER", old / "state")
+    named = f"earlier keys in {', '.join(map(str, folders))}: delete what you no longer need.\n"
+    code, said = ran(reset, "--yes", on=old)
+    assert (code, named in said) == (0, is_named)
+
+
 def test_without_a_terminal_a_reset_needs_yes(old: Path) -> None:
     before = everything(old)
     assert ran(reset, on=old) == (64, "standard input is no terminal to ask on; use --yes")
