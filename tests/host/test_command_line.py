@@ -213,15 +213,20 @@ def test_a_misspelt_unit_is_reported_by_check_start_status_and_doctor(
 def test_the_log_of_a_group_has_its_units_and_what_the_helper_did_in_order(
     daemon: Host, stub_units: tuple[str, ...]
 ) -> None:
-    program = "/bin/sh -c 'echo serving; exec sleep infinity'"
+    program = "/bin/sh -c 'echo serving just now; exec sleep infinity'"
     daemon.unit("httpd.service", f"[Service]\nExecStart={program}\n")
-    with daemon.popen("hkswitch", "logs", "--follow", "-n", "0", "web") as following:
+    wanted = ["allowed for uid", "Started httpd", "serving just now", "done for uid"]
+    # Older lines too: it may begin to follow only after the start.
+    with daemon.popen("timeout", "60", "hkswitch", "logs", "--follow", "-n", "100", "web") as following:
         assert following.stdout is not None
         daemon.run("hkswitch", "start", "web")
-        wanted = ["allowed for uid", "Started httpd", "serving", "done for uid"]
         seen: list[str] = []
-        while any(each not in "".join(seen) for each in wanted):
-            seen.append(following.stdout.readline())
+        for line in following.stdout:
+            seen.append(line)
+            if all(each in "".join(seen) for each in wanted):
+                break
+        else:
+            pytest.fail(f"it showed only {seen}")
     daemon.run("sh", "-ec", SYNC_JOURNAL)
     lines = daemon.run("sudo", "hkswitch", "logs", "web").stdout.splitlines()
     first, last = (max(n for n, line in enumerate(lines) if text in line) for text in (wanted[0], wanted[3]))
