@@ -386,7 +386,9 @@ def test_a_stopped_daemons_port_and_helper_are_tried(daemon: Host, healthy: dict
         says = changed(daemon, healthy)
     failed = {check for check, line in says.items() if line.startswith("FAIL")}
     assert failed == {Check.PORT, Check.SERVICE, Check.SUDO}
-    assert re.search(r"process \d+ \(python3\) uses 51826; stop it, or set another bridge\.port", says[Check.PORT])
+    assert re.search(
+        r"process \d+ \(python3\) uses 51826; stop it, or set another bridge\.port", says[Check.PORT]
+    )
     assert f"{RULE} does not exist; create it with mode 0440 and this line" in says[Check.SUDO]
     assert Check.HELPER not in says  # root starts it, and no sudo is between them
 

@@ -111,7 +111,7 @@ def quick_start(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "argv": argv,
         "modules": MODULES[argv[0]],
-        "hides_systemd": argv[0] == str(HKSWITCH),
+        "hides_systemd": argv[0] in {str(HKSWITCH), str(SCRIPT)},
         "environment": environment,
         "folder": str(Path(arguments["cwd"] or ".").resolve()),
         "is_session": arguments["start_new_session"],
