@@ -14,17 +14,10 @@ from typing import Final
 from hkswitch.doctor.mdns import find_device
 from hkswitch.model.config_file import read_regular
 from hkswitch.network import listeners
+from hkswitch.unit_names.unit_files import UNIT_FOLDERS
 
-_UNIT_FOLDERS: Final = (
-    "run/systemd/transient",
-    "etc/systemd/system",
-    "run/systemd/system",
-    "usr/local/lib/systemd/system",
-    "usr/lib/systemd/system",
-    "lib/systemd/system",
-    *("run/systemd/generator", "run/systemd/generator.early", "run/systemd/generator.late"),
-)
-"""Where systemd looks for units, in this order (systemd.unit(5))."""
+_UNIT_FOLDERS: Final = tuple(folder.relative_to("/") for folder in UNIT_FOLDERS)
+"""Below another root, for tests."""
 
 _DEV_NULL: Final = Path("/dev/null")
 _NAME: Final = re.compile(r"(homebridge|hb-service)([@-].*)?\.service")
