@@ -39,16 +39,16 @@ def check(config_file: Path) -> None:
 
 def print_warnings(contents: bytes, config: Config, config_file: Path) -> None:
     """Print the warnings about a valid config on standard error, in the order of the file."""
-    of_machine = (*_of_machine(contents, config), *_missing_units(contents, config))
+    groups = entries_of(entries_of(read(contents, []))["groups"])
+    of_machine = (*_of_machine(groups, config), *_missing_units(groups, config))
     for found in sorted((*warnings(contents, config), *of_machine)):
         # As compilers print them, so that editors can jump there.
         place = f"{config_file}:{found.line}:{found.column}"
         say(f"{place}: warning: {found.path}: {found.message}", err=True)
 
 
-def _of_machine(contents: bytes, config: Config) -> Iterator[Problem]:
+def _of_machine(groups: Mapping[str, Node], config: Config) -> Iterator[Problem]:
     """Yield what keeps this machine from running the commands of groups."""
-    groups = entries_of(entries_of(read(contents, []))["groups"])
     for group in config.groups:
         keys = entries_of(groups[group.id])
         yield from _missing(group, keys)
@@ -94,12 +94,11 @@ def _why_refused(program: str) -> str:
     return ""
 
 
-def _missing_units(contents: bytes, config: Config) -> Iterator[Problem]:
+def _missing_units(groups: Mapping[str, Node], config: Config) -> Iterator[Problem]:
     """Yield the units that systemd does not find, where it is running."""
     missing = systemctl.missing(unit for group in config.groups for unit in group.units)
     hints = systemctl.hints(missing)
-    groups = entries_of(entries_of(read(contents, []))["groups"]) if missing else {}
-    for group in config.groups if missing else ():
+    for group in config.groups:
         units = entries_of(groups[group.id]).get("units")
         for index, unit in enumerate(group.units):
             if unit in missing and not unit_meant(unit) and isinstance(units, Sequence):
