@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from hkswitch.model.config_keys import CONFIG_KEYS
+from hkswitch.model.config_keys import CONFIG_KEYS, CONTAINED
 from hkswitch.model.config_reader import CommandLine, Entries, Key, ListOf, Section
 
 ROOT: Final = Path(__file__).parents[1]
@@ -39,7 +39,12 @@ OTHER_GROUPS: Final = """\
     name: Web Server
     units: [httpd]
 
-  # A group of commands, for services that are not units. They run as root and without a shell: a command is a
+  # A group of containers, which may also have units. Units start before containers, and stop after them.
+  # photos:
+  #   name: Photos
+"""
+COMMAND_GROUP: Final = """\
+  # A group of commands, for services that are neither. They run as root and without a shell: a command is a
   # list of the program's absolute path and its arguments. A program that root runs, and the directories above
   # it, must be writable by root only.
   # gaming-vm:
@@ -62,6 +67,8 @@ EXAMPLES: Final = {
     "groups.name": "VM Guests",
     "groups.units": "[libvirt-guests]",
     "groups.check": "[/usr/bin/ping, -c1, -W2, 192.168.122.1]",
+    "groups.containers": "[photos, photos-db]",
+    "groups.compose": "immich",
     "groups.actions": "[start, stop, restart]",
     "groups.restart": "true",
     "groups.user": "root",
@@ -104,10 +111,14 @@ def _top(key: Key, keys: Sequence[Key]) -> str:
 
 def _groups(path: str, keys: Sequence[Key]) -> str:
     of_commands = [key for key in keys if key.name == "commands" or key.only_with in OF_COMMANDS]
-    of_units = [key for key in keys if key not in of_commands]
+    of_containers = [key for key in keys if key.name in CONTAINED or key.only_with == CONTAINED]
+    of_units = [key for key in keys if key not in (*of_commands, *of_containers)]
     full = "\n".join(_entry(path, key, keys, "    ") for key in of_units)
-    other = "".join(_entry(path, key, keys, "  #   ", is_commented=True) for key in of_commands)
-    return f"{full}\n{OTHER_GROUPS}{other}{SLOW_COMMANDS}"
+    contained, commanded = (
+        "".join(_entry(path, key, keys, "  #   ", is_commented=True) for key in of_others)
+        for of_others in (of_containers, of_commands)
+    )
+    return f"{full}\n{OTHER_GROUPS}{contained}\n{COMMAND_GROUP}{commanded}{SLOW_COMMANDS}"
 
 
 def _entry(path: str, key: Key, keys: Sequence[Key], indent: str, *, is_commented: bool = False) -> str:
@@ -131,7 +142,9 @@ def _value(path: str, key: Key) -> str:
 def _remark(key: Key, keys: Sequence[Key], indent: str) -> str:
     ending = f"Default: {default_of(key)}"
     if key.required:
-        ending = "".join(("Required", *(f", or {other} in its place" for other in _others(key, keys))))
+        *some, last = ("", *_others(key, keys))
+        others = " or ".join(filter(None, (", ".join(filter(None, some)), last)))
+        ending = f"Required, or {others} in its place" if others else "Required"
     whole = f"{indent}# {key.text} {ending}"
     lines = (whole,) if len(whole) <= WIDTH else (f"{indent}# {key.text}", f"{indent}# {ending}")
     return "".join(f"{line}\n" for line in lines)
@@ -139,7 +152,7 @@ def _remark(key: Key, keys: Sequence[Key], indent: str) -> str:
 
 def _others(key: Key, keys: Sequence[Key]) -> list[str]:
     """Return the keys that may stand in place of this one."""
-    return [other.name for other in keys if other.instead_of == key.name]
+    return [other.name for other in keys if key.name in {other.instead_of, other.beside}]
 
 
 def _yaml(value: object) -> str:

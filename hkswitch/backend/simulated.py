@@ -73,7 +73,7 @@ class SimulatedHost:
     async def watch(self, groups: Collection[Group]) -> None:
         """Serve these groups; new units are stopped."""
         self.groups = groups
-        units = {unit for group in groups for unit in group.units}
+        units = {unit for group in groups for unit in group.members}
         self.states |= dict.fromkeys(units - self.states.keys(), INACTIVE)
         for group in groups:
             self._show(group)
@@ -107,7 +107,7 @@ class SimulatedHost:
         for listener in self.listeners:
             listener(units)
         for group in self.groups:
-            if not units.keys().isdisjoint(group.units):
+            if not units.keys().isdisjoint(group.members):
                 self._show(group)
 
     def tell(self, group_id: str, verdict: ProbeResult) -> None:
@@ -125,7 +125,7 @@ class SimulatedHost:
 
     def _show(self, group: Group) -> None:
         if self._observer is not None:
-            units = {unit: self.states[unit] for unit in group.units}
+            units = {unit: self.states[unit] for unit in group.members}
             # A check passes unless it was set.
             otherwise = ProbeResult.OFF if group.commands else ProbeResult.ON
             self._observer.observed(group.id, Observed(units, self.verdicts.get(group.id, otherwise)))
@@ -136,7 +136,7 @@ class SimulatedHost:
             if action is not Action.RESTART:
                 self.tell(group.id, ProbeResult.ON if action is Action.START else ProbeResult.OFF)
             return None
-        jobs = (self._job(action, unit) for unit in group.units)
+        jobs = (self._job(action, unit) for unit in group.members)
         return failure_of(tuple(await asyncio.gather(*jobs)))
 
     async def _job(self, action: Action, unit: str) -> UnitResult:

@@ -271,7 +271,7 @@ class Switchboard:
             name=group.name,
             state=switch.state,
             since_unix_seconds=self._since_unix_seconds.get(group.id, 0),
-            units={unit: known[unit] for unit in group.units if unit in known},
+            units={unit: known[unit] for unit in group.members if unit in known},
             last_action=None if request is None else request.last_action,
             commands=group.commands is not None,
             why=switch.explanation,

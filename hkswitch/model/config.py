@@ -9,10 +9,10 @@ from typing import Any
 
 from hkswitch.model import config_values as values
 from hkswitch.model.config_keys import COMMANDS_KEYS, CONFIG_KEYS
-from hkswitch.model.config_reader import Entry, Key, Reader
+from hkswitch.model.config_reader import MOST_LIST_ITEMS, Entry, Key, Reader
 from hkswitch.model.config_values import MOST_NAME
 from hkswitch.model.errors import ConfigError, Problem
-from hkswitch.model.group import MOST_ACCESSORIES, STATUS_INTERVAL_SECONDS, Group
+from hkswitch.model.group import MOST_ACCESSORIES, STATUS_INTERVAL_SECONDS, Engine, Group
 from hkswitch.model.unit_state import Action, HelperTransport
 from hkswitch.model.yaml_nodes import read, shown
 
@@ -73,6 +73,7 @@ def _group(entry: Entry, reader: Reader) -> Group:
     found, nodes = entry.content
     actions, commands = frozenset(found["actions"]), found["commands"]
     why = next((key for key in ("momentary", "assume_state") if found[key] and commands), "")
+    _refuse_members(entry, reader)
     _refuse_restart(entry, actions, reader, why)
     if commands is not None:
         _refuse_commands(entry, actions, reader, why)
@@ -89,6 +90,18 @@ def _default_actions(found: dict[str, Any]) -> Iterator[Action]:
         is_momentary = found["momentary"] and found["commands"] is not None
         if found["restart"] if action is Action.RESTART else not is_momentary or found["commands"].of(action):
             yield action
+
+
+def _refuse_members(entry: Entry, reader: Reader) -> None:
+    """Report more members than a group may have, and a name that its engine would not take."""
+    found, nodes = entry.content
+    counts = len(found["units"]), len(found["containers"]), int(bool(found["compose"]))
+    if max(counts) <= MOST_LIST_ITEMS < sum(counts):
+        why = f"has {sum(counts)} units and containers; at most {MOST_LIST_ITEMS} are allowed"
+        reader.refuse(entry.key, why)
+    short = next((name for name in found["containers"] if len(name) == 1), "")
+    if short and found["engine"] is Engine.DOCKER:
+        reader.refuse(nodes["containers"], f"{shown(short)} is too short; Docker's names have two characters")
 
 
 def _refuse_restart(entry: Entry, actions: frozenset[Action], reader: Reader, why: str) -> None:

@@ -14,6 +14,7 @@ from hkswitch.model.group import (
     TIMEOUT_SECONDS,
     AccessoryType,
     Commands,
+    Engine,
 )
 from hkswitch.model.unit_state import Action, HelperTransport
 
@@ -50,6 +51,8 @@ COMMANDS_KEYS = (
     Key("restart", CommandLine(), "Restarts the group."),
 )
 
+CONTAINED = ("containers", "compose")
+
 GROUP_KEYS = (
     Key(
         "name",
@@ -65,9 +68,30 @@ GROUP_KEYS = (
         required=True,
     ),
     Key(
+        "containers",
+        ListOf(values.container),
+        "Containers to start and stop, by their names; the engine must have them already.",
+        beside="units",
+    ),
+    Key(
+        "compose",
+        values.project,
+        "A compose project whose containers are started and stopped, by its name.",
+        "",
+        "none",
+        beside="units",
+    ),
+    Key(
+        "engine",
+        values.one_of(Engine),
+        "The engine of the containers: docker or podman, which must run as root.",
+        Engine.DOCKER,
+        only_with=CONTAINED,
+    ),
+    Key(
         "commands",
         Section(COMMANDS_KEYS, Commands),
-        "Commands to run in place of units.",
+        "Commands to run in place of units and containers.",
         default=None,
         instead_of="units",
     ),
@@ -75,7 +99,7 @@ GROUP_KEYS = (
         "check",
         CommandLine(),
         "A command that must exit with 0 for the group to be on; all its units must be active, too.",
-        only_with=("units",),
+        only_with=("units", *CONTAINED),
         remedy="a group of commands has 'status' for that",
     ),
     Key(

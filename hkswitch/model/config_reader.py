@@ -59,6 +59,8 @@ class Key(NamedTuple):
     required: bool = False
     instead_of: str = ""
     """An earlier key that this one replaces; the two cannot be combined."""
+    beside: str = ""
+    """A required key that may be missing if this one is present; the two can be combined."""
     only_with: tuple[str, ...] = ()
     """The key applies only if one of these is present."""
     remedy: str = "add that or remove this key"
@@ -121,7 +123,7 @@ class Reader:
         """Report missing required keys, and return them."""
         missing = set()
         for key in keys:
-            others = [other.name for other in keys if other.instead_of == key.name]
+            others = [other.name for other in keys if key.name in {other.instead_of, other.beside}]
             if key.required and not meant & {key.name, *others}:
                 missing.add(key.name)
                 instead = f", or {_either(others)} in its place" if others else ""
@@ -134,12 +136,11 @@ class Reader:
                 self.refuse(nodes[key.name], f"applies only with {_either(key.only_with)}; {key.remedy}")
 
     def _note_conflicts(self, keys: tuple[Key, ...], nodes: dict[str, Node]) -> None:
-        present: dict[str, str] = {}
-        for key in keys:
-            if key.name in nodes:
-                other = present.setdefault(key.instead_of or key.name, key.name)
-                if other != key.name:
-                    self.refuse(nodes[key.name], f"cannot be combined with '{other}'; keep one of the two")
+        present = [key for key in keys if key.name in nodes]
+        for key in present:
+            rivals = [other.name for other in present if key.instead_of in {other.name, other.beside}]
+            if key.instead_of and rivals:
+                self.refuse(nodes[key.name], f"cannot be combined with '{rivals[0]}'; keep one of the two")
 
     def _read(self, node: Node | None, key: Key) -> Any:  # noqa: ANN401 -- each key has its own type
         match key.kind:

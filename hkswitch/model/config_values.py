@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Final, TypeVar
 from unicodedata import bidirectional, category, combining, normalize
 
-from hkswitch.model.group import AccessoryType
+from hkswitch.model.group import AccessoryType, Engine
 from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.printable import FILLERS, without_invisible
 from hkswitch.model.unit_state import Action, HelperTransport
@@ -22,7 +22,7 @@ _LAYOUT: Final = str.maketrans("\n\t", "  ")
 
 T = TypeVar("T")
 Convert = Callable[[Scalar], T]
-Choice = TypeVar("Choice", AccessoryType, Action, HelperTransport)
+Choice = TypeVar("Choice", AccessoryType, Action, Engine, HelperTransport)
 
 _GROUP_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _NAME_CLASSES = re.compile(r"[LA][MV]*([ ']*[LA][MV]*)*")  # Apple's rule, in character classes
@@ -30,6 +30,8 @@ _JOINER = re.compile("(?<=[AM])\u200c(?=A)|(?<=V)[\u200c\u200d](?=[LA])|(?<=L)\u
 _VIRAMA = 9  # the combining class
 _POSITIVE_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-~]{1,15}")
+_CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}")
 _PROGRAM = re.compile(r"(/(?!\.\.?(/|$))[^/]+)+")
 
@@ -63,6 +65,16 @@ def _like(pattern: re.Pattern[str], what: str, rule: str) -> Convert[str]:
 
 group_id = _like(_GROUP_ID, "a group id", "use at most 64 of a-z, 0-9 and '-', without '-' at the start")
 interface = _like(_INTERFACE, "an interface", "at most 15 characters without slashes and spaces are allowed")
+container = _like(
+    _CONTAINER,
+    "a container's name",
+    "at most 128 letters, digits and '_', '.', '-' are allowed, with a letter or digit first",
+)
+project = _like(
+    _PROJECT,
+    "a compose project's name",
+    "at most 128 of a-z, 0-9, '_' and '-' are allowed, with a letter or digit first",
+)
 
 
 _user = _like(

@@ -20,6 +20,18 @@ RESERVED_AIDS = frozenset({0, 1, 7})
 """0 is not a valid AID, 1 is the bridge, and iOS ignores 7 (HAP-python #61)."""
 
 
+class Engine(StrEnum):
+    """A container engine."""
+
+    DOCKER = "docker"
+    PODMAN = "podman"
+
+    @property
+    def unit(self) -> str:
+        """The unit that is active while the engine takes requests."""
+        return "docker.service" if self is Engine.DOCKER else "podman.socket"
+
+
 class AccessoryType(StrEnum):
     """How the Home app shows a group."""
 
@@ -58,7 +70,7 @@ _STATE_WHILE_UP: _StateByResult = {ProbeResult.ON: GroupState.ON, ProbeResult.OF
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A named group of commands, or of units: their full names, in the order of the config."""
+    """A named group of commands, or of units and containers: their full names, in the config's order."""
 
     id: str
     name: str
@@ -66,10 +78,14 @@ class Group:
     type: AccessoryType = AccessoryType.SWITCH
     actions: frozenset[Action] = frozenset({Action.START, Action.STOP})
     restart: bool = False
+    containers: tuple[str, ...] = ()
+    engine: Engine = Engine.DOCKER
+    compose: str = ""
+    """A compose project, all of whose containers are members; empty for none."""
     commands: Commands | None = None
-    """Set instead of `units`."""
+    """Set instead of `units` and containers."""
     check: Argv = ()
-    """A group of units is on only while this exits with 0."""
+    """A group with members is on only while this exits with 0."""
     interval_seconds: int = CHECK_INTERVAL_SECONDS
     """How often the probe runs."""
     timeout_seconds: int = TIMEOUT_SECONDS
@@ -86,6 +102,20 @@ class Group:
     """Whether the only command runs at each tap, after which the switch returns to its resting state."""
 
     @property
+    def contained(self) -> tuple[str, ...]:
+        """What an engine runs of the group, named unlike any unit: `docker/web`, `docker-compose/immich`."""
+        projects = (self.compose,) if self.compose else ()
+        return (
+            *(f"{self.engine}/{name}" for name in self.containers),
+            *(f"{self.engine}-compose/{project}" for project in projects),
+        )
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Whatever has a state of its own: units, containers and projects, by their names in reports."""
+        return (*self.units, *self.contained)
+
+    @property
     def probe(self) -> Argv:
         """The command that determines the state beyond systemd's unit states, if there is one."""
         return self.check if self.commands is None else self.commands.status
@@ -100,7 +130,7 @@ class Group:
         return tuple(argv[0] for argv in found if argv)
 
     def programs_of(self, action: Action) -> tuple[str, ...]:
-        """Return the programs that an action needs; a group of units needs none."""
+        """Return the programs that an action needs; a group of units or containers needs none."""
         argvs = () if self.commands is None else (self.commands.of(action), self.commands.status)
         return tuple(argv[0] for argv in argvs if argv)
 
@@ -115,15 +145,16 @@ class Group:
         return self.commands is not None and not self.commands.status
 
     def state(self, units: Mapping[str, UnitState], probe_result: ProbeResult | None) -> GroupState | None:
-        """Derive the group's state from its units' states and the result of a probe since they changed.
+        """Derive the group's state from its members' states and the result of a probe since they changed.
 
-        Returns None if it is unknown: a unit's state or the probe's result is missing or unavailable.
+        Returns None if it is unknown: a member's state or the probe's result is missing or unavailable.
         """
         if self.commands is not None:
             return self._resting if self.momentary else _STATE_OF_COMMANDS.get(probe_result)
-        if any(unit not in units for unit in self.units):
+        members = self.members
+        if any(member not in units for member in members):
             return None
-        state = group_state([units[unit] for unit in self.units])
+        state = group_state([units[member] for member in members])
         if not self.check or state is not GroupState.ON:
             return state
         return _STATE_WHILE_UP.get(probe_result)
@@ -134,8 +165,8 @@ class Group:
         return GroupState.OFF if self.commands is not None and self.commands.start else GroupState.ON
 
     def left_by_stop(self, units: Mapping[str, UnitState]) -> GroupState:
-        """Return the state of the units that still have to stop, ignoring those that have failed."""
-        running = [units[unit] for unit in self.units if units[unit].is_running]
+        """Return the state of the members that still have to stop, ignoring those that have failed."""
+        running = [units[member] for member in self.members if units[member].is_running]
         return group_state(running) if running else GroupState.OFF
 
     @property
@@ -145,7 +176,7 @@ class Group:
 
         actions = sorted(action.value for action in self.actions)
         acts_on = (self.units, self.commands, self.check, actions, self.timeout_seconds)
-        keys = "user", "directory", "detach", "assume_state", "momentary"
+        keys = "user", "directory", "detach", "assume_state", "momentary", "contained"
         options = {key: value for key in keys if (value := getattr(self, key))}
         return hashlib.sha256(repr((*acts_on, options) if options else acts_on).encode()).hexdigest()[:32]
 

@@ -1,4 +1,7 @@
-"""States, actions and results: the vocabulary that hkswitch shares with systemd. Pure: no I/O."""
+"""States, actions and results: the vocabulary that hkswitch shares with systemd. Pure: no I/O.
+
+The state of a container is a `UnitState` too, with a few words that systemd lacks.
+"""
 
 from collections.abc import Collection, Mapping
 from enum import Enum, StrEnum
@@ -42,6 +45,7 @@ class LoadState(_OfSystemd):
     MASKED = "masked"
     BAD_SETTING = "bad-setting"
     ERROR = "error"
+    UNAVAILABLE = "unavailable"  # ours: the engine of a container does not answer
     UNKNOWN = "unknown"  # ours: any word of a newer systemd
 
 
@@ -56,7 +60,9 @@ class ActiveState(_OfSystemd):
     FAILED = "failed"
     ACTIVATING = "activating"
     DEACTIVATING = "deactivating"
-    UNKNOWN = "unknown"  # ours: any word of a newer systemd
+    PARTIAL = "partial"  # ours: a paused container, or a project some of whose containers run
+    FAILING = "failing"  # ours: a container that runs, but is unhealthy, or restarts again and again
+    UNKNOWN = "unknown"  # ours: any word of a newer systemd, and a container that cannot be seen
 
 
 class JobResult(_OfSystemd):
@@ -88,6 +94,7 @@ class UnitHealth(Enum):
     """The health of a unit, as its group needs it."""
 
     UP = "up"
+    PARTIAL = "partial"
     STARTING = "starting"
     STOPPING = "stopping"
     DOWN = "down"
@@ -105,6 +112,8 @@ _HEALTH = {
     ActiveState.REFRESHING: UnitHealth.UP,
     ActiveState.ACTIVATING: UnitHealth.STARTING,
     ActiveState.DEACTIVATING: UnitHealth.STOPPING,
+    ActiveState.PARTIAL: UnitHealth.PARTIAL,
+    ActiveState.FAILING: UnitHealth.FAILED,
     ActiveState.INACTIVE: UnitHealth.DOWN,
     ActiveState.MAINTENANCE: UnitHealth.DOWN,
     ActiveState.FAILED: UnitHealth.FAILED,
@@ -113,7 +122,7 @@ _HEALTH = {
 
 
 class UnitState(NamedTuple):
-    """A unit's state, in systemd's terms."""
+    """The state of a unit or a container, in systemd's terms; `sub` has spaces only for a container."""
 
     load: LoadState
     active: ActiveState
@@ -134,11 +143,13 @@ class UnitState(NamedTuple):
     @property
     def waits_to_restart(self) -> bool:
         """Whether the unit crashed and systemd is about to start it again."""
-        return _WAITS_TO_RESTART in self.sub
+        return _WAITS_TO_RESTART in self.sub and " " not in self.sub
 
     def __str__(self) -> str:
-        if self.load not in _LOADABLE:
+        if self.load not in _LOADABLE and self.active is not ActiveState.UNKNOWN:
             return self.load.value
+        if self.load not in _LOADABLE:
+            return f"{self.load.value} ({self.sub})"
         return f"{self.active.value} ({self.sub})"
 
 
@@ -177,7 +188,7 @@ def group_state(units: Collection[UnitState]) -> GroupState:
         return GroupState.STARTING
     if UnitHealth.STOPPING in healths:
         return GroupState.STOPPING
-    if UnitHealth.UP in healths:
+    if not healths.isdisjoint({UnitHealth.UP, UnitHealth.PARTIAL}):
         return GroupState.PARTIAL
     return GroupState.OFF
 

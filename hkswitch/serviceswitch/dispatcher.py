@@ -193,8 +193,8 @@ class Dispatcher:
     def _in_order(self, group: Group) -> Iterator[JobOrder]:
         """Make requests for the same units, even in different groups, queue jobs in order of arrival."""
         queued = asyncio.Event()
-        earlier = [self._last_queued[unit] for unit in group.units if unit in self._last_queued]
-        self._last_queued |= dict.fromkeys(group.units, queued)
+        earlier = [self._last_queued[unit] for unit in group.members if unit in self._last_queued]
+        self._last_queued |= dict.fromkeys(group.members, queued)
         try:
             yield JobOrder(earlier, queued)
         finally:

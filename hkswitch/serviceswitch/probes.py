@@ -86,7 +86,7 @@ class Probes:
     def seen(self, units: Mapping[str, UnitState]) -> None:
         """Run a check again after each change of its units; its earlier outcome no longer holds."""
         changed = {unit for unit, state in units.items() if self._units.get(unit) != state}
-        concerned = [each for each in self._probed.values() if not changed.isdisjoint(each.group.units)]
+        concerned = [each for each in self._probed.values() if not changed.isdisjoint(each.group.members)]
         were_up = {probed.group.id for probed in concerned if self._is_up(probed.group)}
         self._units |= units
         for probed in concerned:
@@ -140,7 +140,7 @@ class Probes:
 
 def _has_same_outcome(one: Group, other: Group) -> bool:
     """Tell whether the outcome of one's probe also holds for the other."""
-    return (one.probe, one.units) == (other.probe, other.units)
+    return (one.probe, one.members) == (other.probe, other.members)
 
 
 def _is_probed_alike(one: Group, other: Group) -> bool:

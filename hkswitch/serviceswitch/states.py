@@ -53,10 +53,10 @@ class UnsentStates:
         self._unsent_groups |= dict.fromkeys(changed)
         # The daemon keeps states of its own groups only: it may have none of a group that comes back.
         present = [self._groups[name] for name in changed if name in self._groups]
-        again = {unit for group in present for unit in group.units}
+        again = {unit for group in present for unit in group.members}
         self._unsent_units |= dict.fromkeys(unit for unit in self._units if unit in again)
         self._unsent_probes |= dict.fromkeys(group.id for group in present if group.id in self._probes)
-        units = {unit for group in groups for unit in group.units}
+        units = {unit for group in groups for unit in group.members}
         probed = {group.id for group in groups if group.probe}
         for known, unsent, wanted in (
             (self._units, self._unsent_units, units),
@@ -99,7 +99,7 @@ class UnsentStates:
             group = self._groups.get(group_id)
             if group is None:
                 return GroupUpdate(self._epoch, group_id, "")
-            return GroupUpdate(self._epoch, group_id, group.token, group.units)
+            return GroupUpdate(self._epoch, group_id, group.token, group.members)
         if self._unsent_loss:
             self._unsent_loss = False
             return Lost(self._epoch, self._why_lost)

@@ -92,6 +92,10 @@ def test_a_group_needs_only_units() -> None:
     )
 
 
+CHECKED = "'units' or 'containers' or 'compose'; a group of commands has 'status' for that"
+OTHERS = "or 'containers' or 'compose' or 'commands' in its place"
+
+
 def test_every_key_is_read() -> None:
     text = """
 bridge:
@@ -372,7 +376,8 @@ def test_a_mistake_in_the_bridge_is_refused(line: str, message: str) -> None:
         pytest.param(
             "pin: 1",
             (
-                "4:5: groups.web.pin: unknown key 'pin'; allowed keys: name, units, commands, check, type, "
+                "4:5: groups.web.pin: unknown key 'pin'; allowed keys: name, units, containers, "
+                "compose, engine, commands, check, type, "
                 "actions, restart, interval_seconds, timeout_seconds, user, directory, detach, "
                 "assume_state, momentary"
             ),
@@ -605,7 +610,7 @@ def test_an_argument_is_text_that_nobody_interprets(argument: str, text: str) ->
         (
             "lamp:",
             "lamp:\n    check: [/opt/lamp]",
-            "3:12: groups.lamp.check: applies only with 'units'; a group of commands has 'status' for that",
+            f"3:12: groups.lamp.check: applies only with {CHECKED}",
         ),
         (
             "lamp:",
@@ -757,12 +762,12 @@ def test_what_is_no_startable_unit_is_refused(item: str, message: str) -> None:
         ),
         pytest.param(
             "groups:\n  web:\n    name: Web\n",
-            "3:5: groups.web: the key 'units' is missing; it is required, or 'commands' in its place",
+            f"3:5: groups.web: the key 'units' is missing; it is required, {OTHERS}",
             id="no units",
         ),
         pytest.param(
             "groups:\n  web:\n",
-            "2:7: groups.web: the key 'units' is missing; it is required, or 'commands' in its place",
+            f"2:7: groups.web: the key 'units' is missing; it is required, {OTHERS}",
             id="an empty group",
         ),
         pytest.param(
@@ -1109,11 +1114,78 @@ def test_both_parsers_see_the_same_places() -> None:
         [
             "2:8: bridge.name: must not be empty",
             f"3:9: bridge.port: {PORT_RULE}",
-            "5:7: groups.web: the key 'units' is missing; it is required, or 'commands' in its place",
+            f"5:7: groups.web: the key 'units' is missing; it is required, {OTHERS}",
             "8:7: groups.db.units[0]: must be a single value, not a list or a mapping",
             "10:6: groups.db.units[1]: must not be empty",
         ]
     )
+
+
+# Containers
+
+SIXTY_FOUR = ", ".join(f"u{n}" for n in range(64))
+
+
+@pytest.mark.usefixtures("each_loader")
+@pytest.mark.parametrize(
+    ("keys", "members"),
+    [
+        ("containers: [web]", ("docker/web",)),
+        ("containers: [web], engine: docker", ("docker/web",)),
+        ("containers: [w, Web_1.a-b], engine: podman", ("podman/w", "podman/Web_1.a-b")),
+        ("compose: immich", ("docker-compose/immich",)),
+        ("compose: '2'", ("docker-compose/2",)),
+        ("containers: [web], compose: my_app-2, engine: podman", ("podman/web", "podman-compose/my_app-2")),
+        ("units: [web], containers: [web, db]", ("web.service", "docker/web", "docker/db")),
+        ("containers: [ab], units: [a]", ("a.service", "docker/ab")),
+    ],
+)
+def test_units_come_before_containers_and_each_has_a_name_of_its_own(
+    keys: str, members: tuple[str, ...]
+) -> None:
+    [group] = config(f"groups: {{web: {{{keys}}}}}").groups
+    assert group.members == members
+    assert group.commands is None
+
+
+@pytest.mark.usefixtures("each_loader")
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("containers: [a]", "1:28: groups.web.containers: 'a' is too short"),
+        ("containers: [-web]", "1:29: groups.web.containers[0]: '-web' is not a container's name"),
+        ("containers: [web/db]", "1:29: groups.web.containers[0]: 'web/db' is not a container's name"),
+        (
+            "containers: ['web?all=1']",
+            "1:29: groups.web.containers[0]: 'web?all=1' is not a container's name",
+        ),
+        ("containers: ['we b']", "1:29: groups.web.containers[0]: 'we b' is not a container's name"),
+        ("containers: [wéb]", "1:29: groups.web.containers[0]: 'wéb' is not a container's name"),
+        (f"containers: [{'a' * 129}]", f"1:29: groups.web.containers[0]: '{'a' * 63}"),
+        ("containers: [web, web]", "1:34: groups.web.containers[1]: 'web' is already listed"),
+        ("containers: []", "1:28: groups.web.containers: must not be empty"),
+        ("containers: web", "1:28: groups.web.containers: must be a list"),
+        ("compose: Immich", "1:25: groups.web.compose: 'Immich' is not a compose project's name"),
+        ("compose: a.b", "1:25: groups.web.compose: 'a.b' is not a compose project's name"),
+        ("compose: [immich]", "1:25: groups.web.compose: must be a single value"),
+        ("containers: [web], engine: lxc", "1:43: groups.web.engine: unknown value 'lxc'"),
+        (
+            "units: [web], engine: podman",
+            "1:38: groups.web.engine: applies only with 'containers'",
+        ),
+        (
+            "containers: [web], timeout_seconds: 5",
+            "1:52: groups.web.timeout_seconds: applies only with",
+        ),
+        ("compose: web, user: pi", "1:36: groups.web.user: applies only with 'commands'"),
+        (
+            f"units: [{SIXTY_FOUR}], containers: [{SIXTY_FOUR}], compose: web",
+            "1:10: groups.web: has 129 units and containers; at most 128 are allowed",
+        ),
+    ],
+)
+def test_a_mistake_in_containers_is_refused_where_it_is(keys: str, problem: str) -> None:
+    assert problems(f"groups: {{web: {{{keys}}}}}").startswith(problem)
 
 
 # The example

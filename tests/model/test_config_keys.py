@@ -88,7 +88,7 @@ class LaterGroup(Group):
     dim: bool = False
     colour: str = "red"
     user: str = "root"
-    containers: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
     rule: Rule | None = None
 
 
@@ -97,9 +97,7 @@ COLOUR = Key("colour", config_values.interface, "The colour of its tile.", "red"
 USER = Key(
     "user", config_values.interface, "The user that runs its commands.", "root", only_with=("commands",)
 )
-CONTAINERS = Key(
-    "containers", ListOf(config_values.interface), "Containers in place of units.", instead_of="units"
-)
+JOBS = Key("jobs", ListOf(config_values.interface), "Jobs in place of units.", instead_of="units")
 RULE = Key(
     "rule",
     Section(
@@ -113,12 +111,13 @@ RULE = Key(
     default=None,
     only_with=("units",),
 )
-LATER = (*GROUP_KEYS, DIM, COLOUR, USER, CONTAINERS, RULE)
+LATER = (*GROUP_KEYS, DIM, COLOUR, USER, JOBS, RULE)
 KEYS = tuple(
     key._replace(kind=Entries(config_values.group_id, LATER, "group")) if key.name == "groups" else key
     for key in CONFIG_KEYS
 )
 UNITS_MISSING = "the key 'units' is missing; it is required"
+OTHERS = "or 'containers' or 'compose' or 'commands' or 'jobs' in its place"
 COMMANDS_OF_LAMP = "commands: {start: [/bin/a], stop: [/bin/b], status: [/bin/c]}"
 
 
@@ -148,7 +147,7 @@ def test_a_new_key_is_parsed_and_has_its_default() -> None:
         interval_seconds=5,
         user="pi",
     )
-    assert only_group("containers: [web, db]") == LaterGroup("lamp", "Lamp", containers=("web", "db"))
+    assert only_group("jobs: [web, db]") == LaterGroup("lamp", "Lamp", jobs=("web", "db"))
     assert only_group("units: [a], rule: {cpu_percent: 2000}") == LaterGroup(
         "lamp", "Lamp", ("a.service",), rule=Rule(2000, 180)
     )
@@ -168,12 +167,20 @@ def test_a_new_key_is_parsed_and_has_its_default() -> None:
             "4:11: groups.lamp.user: applies only with 'commands'; add that or remove this key",
         ),
         (
-            f"{COMMANDS_OF_LAMP}\n    containers: [a]",
-            "4:17: groups.lamp.containers: cannot be combined with 'commands'; keep one of the two",
+            f"{COMMANDS_OF_LAMP}\n    containers: [ab]",
+            "3:15: groups.lamp.commands: cannot be combined with 'containers'; keep one of the two",
+        ),
+        (
+            "units: [a]\n    jobs: [a]",
+            "4:11: groups.lamp.jobs: cannot be combined with 'units'; keep one of the two",
+        ),
+        (
+            "containers: [ab]\n    jobs: [a]",
+            "4:11: groups.lamp.jobs: cannot be combined with 'containers'; keep one of the two",
         ),
         (
             "name: Lamp",
-            f"3:5: groups.lamp: {UNITS_MISSING}, or 'commands' or 'containers' in its place",
+            f"3:5: groups.lamp: {UNITS_MISSING}, {OTHERS}",
         ),
         (
             "units: [a]\n    rule: {for_seconds: 0}",
@@ -200,14 +207,14 @@ def test_a_new_key_is_in_the_example() -> None:
     assert "\n    # The colour of its tile. Default: red\n    # colour: red\n" in text
     assert "\n  #   # The user that runs its commands. Default: root\n  #   user: root\n" in text
     assert "\n    # rule:\n    #   # The load that is too much. Required\n" in text
-    assert "Required, or commands in its place, or containers in its place\n" in text
+    assert "Required, or containers, compose, commands or jobs in its place\n" in text
 
 
 def test_a_new_key_is_in_the_manual_page() -> None:
     page = manual(MANUAL.read_text(), KEYS)
     assert "\n.It Ic colour : Ar text\nThe colour of its tile.\nDefault: red.\n" in page
     assert "\n.It Ic user : Ar text\nThe user that runs its commands.\nOnly with\n.Ic commands .\n" in page
-    assert "\nRequired, or\n.Ic commands\nor\n.Ic containers\nin its place.\n" in page
+    assert "\nor\n.Ic commands\nor\n.Ic jobs\nin its place.\n" in page
     assert "\n.Sh RULE\n.Bl -tag -width Ds\n.It Ic cpu_percent : Ar text\n" in page
     assert manual(page, KEYS) == page
     assert ".It Ic colour" not in manual(page, CONFIG_KEYS)

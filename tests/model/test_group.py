@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hkswitch.model.group import RESERVED_AIDS, AccessoryType, Commands, Group, aid_of
+from hkswitch.model.group import RESERVED_AIDS, AccessoryType, Commands, Engine, Group, aid_of
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, ProbeResult, UnitState
 from hkswitch.protocol.helper import LONGEST_TOKEN
 
@@ -44,6 +44,7 @@ def test_a_reserved_aid_is_never_given(reserved: int, monkeypatch: pytest.Monkey
 
 
 UNITS = Group("web", "Web", ("a.service", "b.service"), check=("/opt/check", "web"))
+CONTAINED = Group("web", "Web", containers=("web", "db"))
 LAMP = Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/status",)))
 
 
@@ -57,6 +58,7 @@ LAMP = Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/o
         (UNITS, {"actions": frozenset([Action.STOP, Action.START])}),
         (replace(UNITS, actions=frozenset(Action)), {"restart": True}),
         (LAMP, {"name": "Light"}),
+        (UNITS, {"engine": Engine.PODMAN}),
     ],
     ids=lambda value: value.id if isinstance(value, Group) else " ".join(value),
 )
@@ -78,6 +80,12 @@ def test_the_token_stays_where_root_would_do_the_same(group: Group, changes: dic
         (UNITS, {"actions": frozenset(Action)}),
         (UNITS, {"timeout_seconds": 11}),
         (UNITS, {"units": (), "commands": LAMP.commands}),
+        (UNITS, {"containers": ("web",)}),
+        (UNITS, {"compose": "web"}),
+        (CONTAINED, {"containers": ("web",)}),
+        (CONTAINED, {"containers": ("db", "web")}),
+        (CONTAINED, {"engine": Engine.PODMAN}),
+        (CONTAINED, {"containers": (), "compose": "web"}),
         (LAMP, {"commands": Commands(("/opt/on", ""), ("/opt/off",), ("/opt/status",))}),
         (LAMP, {"commands": Commands(("/opt/off",), ("/opt/on",), ("/opt/status",))}),
         (LAMP, {"commands": Commands(("/opt/on",), ("/opt/off",), ("/opt/other",))}),

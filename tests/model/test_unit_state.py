@@ -20,9 +20,19 @@ STOPPING = UnitState(LoadState.LOADED, ActiveState.DEACTIVATING, "stop")
 DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
 FAILED = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
 MISSING = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
+PAUSED = UnitState(LoadState.LOADED, ActiveState.PARTIAL, "paused")
 
 LOADABLE = ["loaded", "stub", "merged"]
-NOT_LOADABLE = ["not-found", "masked", "bad-setting", "error", "unknown", "a word of tomorrow", ""]
+NOT_LOADABLE = [
+    "not-found",
+    "masked",
+    "bad-setting",
+    "error",
+    "unavailable",
+    "unknown",
+    "a word of tomorrow",
+    "",
+]
 
 
 @pytest.mark.parametrize("load", LOADABLE)
@@ -48,6 +58,9 @@ NOT_LOADABLE = ["not-found", "masked", "bad-setting", "error", "unknown", "a wor
         ("inactive", "dead", UnitHealth.DOWN),
         ("maintenance", "dead", UnitHealth.DOWN),
         ("failed", "failed", UnitHealth.FAILED),
+        ("partial", "paused", UnitHealth.PARTIAL),
+        ("partial", "1 of 2 running: auto-restart exited with 1", UnitHealth.PARTIAL),
+        ("failing", "unhealthy", UnitHealth.FAILED),
         ("unknown", "running", UnitHealth.MISSING),
         ("a word of tomorrow", "running", UnitHealth.MISSING),
         ("", "", UnitHealth.MISSING),
@@ -74,6 +87,11 @@ def test_every_load_state_is_in_these_tables() -> None:
     [
         pytest.param(UP, "active (running)", id="loaded"),
         pytest.param(MISSING, "not-found", id="not loadable"),
+        pytest.param(
+            UnitState(LoadState.UNAVAILABLE, ActiveState.UNKNOWN, "docker.service is inactive"),
+            "unavailable (docker.service is inactive)",
+            id="a container without its engine",
+        ),
     ],
 )
 def test_a_unit_state_is_shown_in_words_of_systemd(state: UnitState, text: str) -> None:
@@ -103,6 +121,11 @@ def test_a_unit_state_is_shown_in_words_of_systemd(state: UnitState, text: str) 
         pytest.param([DOWN, STOPPING], GroupState.STOPPING, False, id="stopping before down"),
         pytest.param([STARTING, STOPPING], GroupState.STOPPING, False, id="stopping before starting"),
         pytest.param([UP, DOWN], GroupState.PARTIAL, False, id="some up"),
+        pytest.param([PAUSED], GroupState.PARTIAL, False, id="paused"),
+        pytest.param([UP, PAUSED, DOWN], GroupState.PARTIAL, False, id="some paused"),
+        pytest.param([STARTING, PAUSED], GroupState.PARTIAL, False, id="some starting, some paused"),
+        pytest.param([STOPPING, PAUSED], GroupState.STOPPING, False, id="some stopping, some paused"),
+        pytest.param([FAILED, PAUSED], GroupState.FAILED, False, id="some failed, some paused"),
         pytest.param([UP, STARTING, DOWN], GroupState.PARTIAL, False, id="some up, some starting, some down"),
         pytest.param([DOWN], GroupState.OFF, False, id="down"),
         pytest.param([DOWN, DOWN], GroupState.OFF, False, id="all down"),
