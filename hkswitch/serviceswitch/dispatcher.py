@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from hkswitch import __version__
+from hkswitch.containers.engines import Engines
 from hkswitch.model.errors import BusUnavailable, Exit, Failure
 from hkswitch.model.group import Group
 from hkswitch.model.unit_state import JobResult, UnitResult
@@ -87,10 +88,12 @@ class GroupRequests:
 class Dispatcher:
     """The dispatcher of one daemon's requests."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what it joins
         self,
         policy: Policy,
         systemd: ServiceManager,
+        engines: Engines,
+        *,
         watch: WatchUnits,
         write: Write,
         has_hung_up: Callable[[], bool],
@@ -100,7 +103,7 @@ class Dispatcher:
         self._has_hung_up = has_hung_up
         self._states = UnsentStates()
         self._replies = ReplyWriter(write, self._states)
-        self._executor = Executor(systemd, policy.config.examine)
+        self._executor = Executor(systemd, engines, policy.config.examine)
         self._probes = Probes(self._executor, self._probed, self._spawn)
         self._by_group: defaultdict[str, GroupRequests] = defaultdict(GroupRequests)
         self._last_queued: dict[str, asyncio.Event] = {}
@@ -112,6 +115,7 @@ class Dispatcher:
             self._states,
             self._probes,
             watch=watch,
+            engines=engines,
             replies=self._replies,
             spawn=self._spawn,
         )

@@ -33,19 +33,23 @@ PROBE_AGAIN_SECONDS: Final = 0.5
 """The interval between probes of a group that has not reached the requested state."""
 
 
-class ServiceManager(Protocol):
-    """The part of systemd that groups need. Each method raises `BusUnavailable`."""
+class MemberManager(Protocol):
+    """Runs the members of groups: units, or containers. Each method may raise `BusUnavailable`."""
 
-    async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
-        """Return the states of units now."""
+    async def states(self, names: Iterable[str], /) -> dict[str, UnitState]:
+        """Return the states of members now."""
 
     async def run(
-        self, action: Action, units: Iterable[str], confirm_seconds: float, begin: Callable[[], None]
+        self, action: Action, names: Iterable[str], confirm_seconds: float, begin: Callable[[], None], /
     ) -> tuple[UnitResult, ...]:
-        """Perform an action on units; a started unit must be up `confirm_seconds` after its job.
+        """Perform an action on members; a started one must be up `confirm_seconds` after that.
 
-        Calls `begin`, which may raise, after the last await before it queues the jobs.
+        Calls `begin`, which may raise, after the last await before it queues jobs or asks an engine.
         """
+
+
+class ServiceManager(MemberManager, Protocol):
+    """The part of systemd that groups need. Each method raises `BusUnavailable`."""
 
     async def execute(self, command: Command, begin: Callable[[], None], begun: Callable[[], None]) -> Ended:
         """Run a command to its end; `begin` as above. Calls `begun` once systemd runs it."""
@@ -80,6 +84,7 @@ class Executor:
     """The executor of actions and probes; `examine` raises `Untrusted` for a program that must not run."""
 
     systemd: ServiceManager
+    engines: MemberManager
     examine: Callable[[Group, str], None]
     _probes: "count[int]" = field(default_factory=count, init=False)
 
@@ -101,16 +106,27 @@ class Executor:
         confirm_seconds: float,
         guard: ActionGuard = UNGUARDED,
     ) -> tuple[UnitResult, ...]:
-        """Perform an action on a group, by its units or by its commands; the results say what failed.
+        """Perform an action on a group, by its members or by its commands; the results say what failed.
+
+        Units start before containers, which may need them, and stop after them.
 
         Raises `Untrusted`, `BusUnavailable`, and what `guard.begin` raises.
         """
         if group.commands is not None:
             return (await self._run_command(action, group.commands.of(action), group, probe, guard),)
-        results = await self.systemd.run(action, group.units, confirm_seconds, guard.begin)
+        parts: list[tuple[MemberManager, tuple[str, ...]]]
+        parts = [(self.systemd, group.units), (self.engines, group.contained)]
+        results: tuple[UnitResult, ...] = ()
+        for manager, names in parts[::-1] if action is Action.STOP else parts:
+            if names and (action is Action.STOP or failure_of(results) is None):
+                results += await manager.run(action, names, confirm_seconds, guard.begin)
         if action is Action.STOP or failure_of(results) is not None:
             return results
         return (*results, *await self._confirm(group, probe, guard.is_superseded))
+
+    async def states(self, group: Group) -> dict[str, UnitState]:
+        """Return the states of a group's members now; raises `BusUnavailable`."""
+        return await self.systemd.states(group.units) | await self.engines.states(group.contained)
 
     async def _run_command(
         self, action: Action, argv: Argv, group: Group, probe: Probe, guard: ActionGuard
@@ -180,7 +196,7 @@ class Executor:
         """Wait until the check, if there is one, confirms that the group is on; all its units must be up."""
         if not group.check:
             return ()
-        units = await self.systemd.states(group.units)
+        units = await self.states(group)
         if group.state(units, ProbeResult.ON) is not GroupState.ON:
             return ()  # a unit is down, so the group is not on, whatever the check says
         deadline_seconds = _now_seconds() + group.timeout_seconds

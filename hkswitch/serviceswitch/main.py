@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hkswitch import __version__
+from hkswitch.containers.engines import Engines
 from hkswitch.model.config import Config
 from hkswitch.model.errors import ConfigError, Exit, Failure, reason_of
 from hkswitch.model.installation import CONFIG_FILE
@@ -167,7 +168,7 @@ async def _act(action: Action, group_id: str, policy: Policy) -> int:
         with await Systemd.connect() as systemd:
             losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait if the bus goes away
             try:
-                executor = Executor(systemd, policy.config.examine)
+                executor = Executor(systemd, Engines(systemd.states), policy.config.examine)
                 confirm_seconds = CONFIRM_AT_LENGTH_MS / 1000
                 record.results = await executor.do(action, group, executor.probe, confirm_seconds)
             finally:
@@ -188,15 +189,15 @@ async def _status(group_id: str, config: TrustedConfig) -> int:
     if group is None:
         raise Refusal(f"there is no group {group_id!r} in the configuration")
     with await Systemd.connect() as systemd:
-        units = await systemd.states(group.units)
-        probed = None
+        executor = Executor(systemd, Engines(systemd.states), config.examine)
+        units, probed = await executor.states(group), None
         if group.probe and group.state(units, ProbeResult.ON) is GroupState.ON:
-            probed = await Executor(systemd, config.examine).probe(group)
+            probed = await executor.probe(group)
     state = group.state(units, probed.result if probed else None)
     if state is None:
         why = "no command tells it (assume_state)" if group.assume_state else probed.reason if probed else ""
         raise Failure(f"cannot determine the state of {group_id}: {why}")
-    lines = [f"{unit} {units[unit]}" for unit in group.units] + ([probed.reason] if probed else [])
+    lines = [f"{member} {units[member]}" for member in group.members] + ([probed.reason] if probed else [])
     stdio.write(1, "\n  ".join((state, *lines)).encode() + b"\n")
     return Exit.OK if state is GroupState.ON else Exit.NOT_ON
 
@@ -209,7 +210,14 @@ async def _serve(policy: Policy, facts: Facts) -> int:
     run = DaemonRun(facts.requester.peer_pid, is_required=is_required, is_in_session=facts.is_in_session)
     lines, link = await requester.lines(), Link(lambda: _connect(run, own, policy.audit))
     policy = replace(policy, admit=lambda: run.require(link.main_process))
-    dispatcher = Dispatcher(policy, link, link.watch, stdio.to_daemon, requester.has_hung_up)
+    dispatcher = Dispatcher(
+        policy,
+        link,
+        Engines(link.states),
+        watch=link.watch,
+        write=stdio.to_daemon,
+        has_hung_up=requester.has_hung_up,
+    )
     await serve_beside(link, dispatcher, own.after_move(lines))
     return Exit.OK
 

@@ -1,4 +1,4 @@
-"""Keeps the states sent to the daemon up to date with the config, systemd and the probes. Runs as root.
+"""Keeps the states sent to the daemon up to date with the config, systemd, engines and probes. Runs as root.
 
 The helper reads the config again for each request and each ping. While the config is refused, the helper
 still watches the last accepted one: only actions need the current one.
@@ -6,8 +6,11 @@ still watches the last accepted one: only actions need the current one.
 
 from collections.abc import Callable, Coroutine, Mapping
 
+from hkswitch.containers.engines import Engines
+from hkswitch.containers.following import Following
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable
+from hkswitch.model.group import Engine
 from hkswitch.model.unit_state import UnitState
 from hkswitch.protocol.helper import ConfigUpdate
 from hkswitch.serviceswitch.policy import TrustedConfig
@@ -20,7 +23,7 @@ WatchUnits = Callable[[tuple[str, ...]], Coroutine[None, None, None]]
 
 
 class Observation:
-    """The states of the config's groups, from systemd and the probes."""
+    """The states of the config's groups, from systemd, the container engines and the probes."""
 
     def __init__(  # noqa: PLR0913 -- what it keeps in step
         self,
@@ -29,6 +32,7 @@ class Observation:
         probes: Probes,
         *,
         watch: WatchUnits,
+        engines: Engines,
         replies: ReplyWriter,
         spawn: Spawn,
     ) -> None:
@@ -39,9 +43,11 @@ class Observation:
         self._probes = probes
         self._replies = replies
         self._spawn = spawn
+        self._followings = [Following(each, engines, self._told, spawn) for each in Engine]
         self._applied: Config | None = None
         self._units: tuple[str, ...] | None = None
         self._all_seen = False
+        self._is_complete = False
         self._begun = False
         self._problem: str | None = None
 
@@ -51,9 +57,8 @@ class Observation:
         self._problem = None
         self.read_config()
         self._states.begin(epoch)
-        if self._all_seen:
-            self._states.complete()
-        self._replies.wake()
+        self._is_complete = False
+        self._complete_if_settled()
 
     def read_config(self) -> None:
         """Apply the config if it has changed, and report whether it is refused."""
@@ -71,11 +76,28 @@ class Observation:
     def _apply(self, config: Config) -> None:
         self._states.regroup(config.groups)
         self._probes.regroup(config.groups)
-        units = tuple(dict.fromkeys(unit for group in config.groups for unit in group.units))
+        contained = [name for group in config.groups for name in group.contained]
+        of_engines = [unit for following in self._followings for unit in following.watch(contained)]
+        of_groups = [unit for group in config.groups for unit in group.units]
+        units = tuple(dict.fromkeys([*of_groups, *of_engines]))
         if self._units is None or {*units} != {*self._units}:
             self._all_seen = False
             self._spawn(self._watch(units))
         self._units = units
+
+    def _told(self, containers: Mapping[str, UnitState]) -> None:
+        """Update the states of containers."""
+        self._states.seen(containers)
+        self._probes.seen(containers)
+        self._complete_if_settled()
+
+    def _complete_if_settled(self) -> None:
+        """Mark the end of the first reports, once."""
+        is_settled = self._all_seen and all(following.is_settled for following in self._followings)
+        if is_settled and not self._is_complete:
+            self._is_complete = True
+            self._states.complete()
+        self._replies.wake()
 
     # UnitObserver, for systemd/link.py
 
@@ -83,11 +105,15 @@ class Observation:
         """Update the states of units; a check runs again after each change of its units."""
         self._states.seen(units)
         self._probes.seen(units)
+        for following in self._followings:
+            following.units_seen(units)
         self._replies.wake()
 
     def lost(self, why: BusUnavailable) -> None:
         """Forget all states until all units have been read again."""
-        self._all_seen = False
+        self._all_seen = self._is_complete = False
+        for following in self._followings:
+            following.lost()
         self._states.lose(why)
         self._probes.lost()
         self._replies.wake()
@@ -95,6 +121,5 @@ class Observation:
     def found(self) -> None:
         """Note that all watched units have been read."""
         self._all_seen = True
-        self._states.complete()
         self._probes.found()
-        self._replies.wake()
+        self._complete_if_settled()

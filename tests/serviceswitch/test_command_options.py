@@ -61,7 +61,7 @@ WITH_STATUS: Final = Commands(START, STOP, (TV, "status"))
 
 
 def executor(systemd: ScriptedSystemd) -> Executor:
-    return Executor(systemd, lambda _group, _program: None)  # type: ignore[arg-type] # only commands are run
+    return Executor(systemd, systemd, lambda _group, _program: None)  # type: ignore[arg-type] # only commands are run
 
 
 async def do(

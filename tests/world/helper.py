@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from hkswitch.backend.helper_session import HelperGone, HelperSession
+from hkswitch.containers.engines import Engines
 from hkswitch.model.errors import Failure
 from hkswitch.serviceswitch.dispatcher import Dispatcher
 from hkswitch.serviceswitch.main import serve_beside
@@ -148,7 +149,12 @@ class Helper:
             config = TrustedConfig(PATH, self.transport.file.read_by_root, _trusts)
             policy = Policy(config, cast("Audit", self.audit))
             dispatcher = Dispatcher(
-                policy, link, link.watch, self._write, lambda: self.hung_up_at_seconds is not None
+                policy,
+                link,
+                Engines(link.states),
+                watch=link.watch,
+                write=self._write,
+                has_hung_up=lambda: self.hung_up_at_seconds is not None,
             )
             await serve_beside(link, dispatcher, self._each_line())
         except Failure as failure:

@@ -1,0 +1,103 @@
+"""Requests to container engines: HTTP/1.0 on their unix sockets, one request a connection.
+
+systemd starts a stopped engine for whoever connects. So this connects only while the engine's unit is active,
+and asks systemd before each connection.
+"""
+
+import asyncio
+from asyncio import LimitOverrunError, StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+from hkswitch.containers.answers import EngineUnavailable, parse_error
+from hkswitch.model.errors import BusUnavailable, reason_of
+from hkswitch.model.group import Engine
+from hkswitch.model.unit_state import UnitHealth, UnitState
+
+SOCKETS: Final = {Engine.DOCKER: "/run/docker.sock", Engine.PODMAN: "/run/podman/podman.sock"}
+
+LONGEST_ANSWER_BYTES: Final = 1024 * 1024
+LONGEST_LINE_BYTES: Final = 64 * 1024
+"""Of an event, and of an answer's head. asyncio buffers twice as much, and reads no more."""
+
+OK, DONE, DONE_BEFORE, NOT_FOUND = 200, 204, 304, 404
+
+Begin = Callable[[], None]
+Streams = tuple[StreamReader, StreamWriter]
+Connect = Callable[[Engine], Awaitable[Streams]]
+UnitStates = Callable[[Iterable[str]], Awaitable[dict[str, UnitState]]]
+"""Asks systemd for the states of units; raises `BusUnavailable`."""
+
+
+def why_off(engine: Engine, state: UnitState) -> str:
+    """Return why an engine cannot be asked, from the state of its unit; empty if it can."""
+    if state.health is UnitHealth.UP:
+        return ""
+    return f"{engine.unit} is {state.load if state.health is UnitHealth.MISSING else state.active}"
+
+
+async def connect(engine: Engine) -> Streams:
+    """Connect to an engine."""
+    # TRUST: only root can have made a socket there, so root's engine answers.
+    return await asyncio.open_unix_connection(SOCKETS[engine], limit=LONGEST_LINE_BYTES)
+
+
+class EngineConnection(NamedTuple):
+    """The way to one engine. Each request has to be made `within` a time."""
+
+    engine: Engine
+    unit_states: UnitStates
+    connect: Connect
+
+    @asynccontextmanager
+    async def within(self, seconds: float) -> AsyncIterator[asyncio.Timeout]:
+        """Raise `EngineUnavailable` after this time, and for each error of a connection."""
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                yield limit
+        except TimeoutError:
+            raise EngineUnavailable(f"{self.engine} did not answer within {seconds} s") from None
+        except EOFError:
+            raise EngineUnavailable(f"{self.engine} closed the connection") from None
+        except (LimitOverrunError, OSError, BusUnavailable) as error:
+            raise EngineUnavailable(f"{self.engine}: {reason_of(error)}") from error
+
+    @asynccontextmanager
+    async def asking(
+        self, method: str, path: str, begin: Begin = lambda: None
+    ) -> AsyncIterator[tuple[int, StreamReader]]:
+        """Send a request; yield the status of the answer, and its body, which may still be on its way.
+
+        Calls `begin` just before, which may raise.
+        """
+        state = (await self.unit_states([self.engine.unit]))[self.engine.unit]
+        if why := why_off(self.engine, state):
+            raise EngineUnavailable(why)
+        reader, writer = await self.connect(self.engine)
+        try:
+            begin()
+            writer.write(f"{method} {path} HTTP/1.0\r\n\r\n".encode())
+            version, _, rest = (await reader.readuntil(b"\r\n\r\n")).partition(b" ")
+            if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
+                raise EngineUnavailable("the engine's answer is not HTTP")
+            yield int(rest[:3]), reader
+        finally:
+            writer.close()
+
+    async def ask(self, method: str, path: str, begin: Begin = lambda: None) -> tuple[int, bytes]:
+        """Return the status and the body of an answer."""
+        found = b""
+        async with self.asking(method, path, begin) as (status, body):
+            while chunk := await body.read(LONGEST_LINE_BYTES):
+                found += chunk
+                if len(found) > LONGEST_ANSWER_BYTES:
+                    raise EngineUnavailable("the engine's answer is too long")
+        return status, found
+
+    async def get(self, path: str) -> bytes:
+        """Return what is at this path, nothing if that does not exist."""
+        status, found = await self.ask("GET", path)
+        if status not in {OK, NOT_FOUND}:
+            raise EngineUnavailable(parse_error(found))
+        return found if status == OK else b""

@@ -1,0 +1,125 @@
+"""The container engines: looks at the containers of members, and starts and stops them. Runs as root."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
+
+from hkswitch.containers.answers import Container, EngineUnavailable, parse_container, parse_error, parse_ids
+from hkswitch.containers.connection import (
+    DONE,
+    DONE_BEFORE,
+    Begin,
+    Connect,
+    EngineConnection,
+    UnitStates,
+    connect,
+)
+from hkswitch.containers.members import Member, state_of, unavailable
+from hkswitch.model.group import Engine
+from hkswitch.model.unit_state import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
+
+LOOK_SECONDS: Final = 5
+"""The time limit of a look at a member."""
+
+ACT_SECONDS: Final = 90
+"""The time limit of a start, and of a stop beyond the container's own time, as systemd has for services."""
+
+LONGEST_STOP_SECONDS: Final = 3600
+
+
+_T = TypeVar("_T")
+
+
+class Engines:
+    """The container engines of this machine, for members by their full names, as systemd is for units."""
+
+    def __init__(self, unit_states: UnitStates, connect: Connect = connect) -> None:
+        """Acts on a container only once the last action on it has ended, whichever group that was for."""
+        self.connections = {engine: EngineConnection(engine, unit_states, connect) for engine in Engine}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def look(self, member: Member) -> list[Container]:
+        """Return the containers of a member, as they are now; raises `EngineUnavailable`."""
+        connection = self.connections[member.engine]
+        # An engine takes the beginning of an ID for a name: so ask for lists, and then by whole IDs.
+        async with connection.within(LOOK_SECONDS):
+            listed = parse_ids(await connection.get(f"/containers/json?{member.query}"))
+            bodies = [await connection.get(f"/containers/{each}/json") for each in listed]
+        found = (parse_container(body) for body in bodies if body)  # others were removed meanwhile
+        return [container for container in found if member.has(container)]
+
+    async def states(self, members: Iterable[str]) -> dict[str, UnitState]:
+        """Return the states of members now."""
+        names = list(members)
+        return dict(zip(names, await asyncio.gather(*map(self._state, names)), strict=True))
+
+    async def run(
+        self, action: Action, members: Iterable[str], confirm_seconds: float, begin: Begin
+    ) -> tuple[UnitResult, ...]:
+        """Perform an action on members at once; a restart affects only what runs.
+
+        What was started must be up `confirm_seconds` later. Calls `begin` before each request.
+        """
+        acts = (self._act_on(action, member, confirm_seconds, begin) for member in map(Member.of, members))
+        return tuple(await _all(acts))
+
+    async def _state(self, name: str) -> UnitState:
+        member = Member.of(name)
+        try:
+            return member.state(await self.look(member))
+        except EngineUnavailable as why:
+            return unavailable(why)
+
+    async def _act_on(
+        self, action: Action, member: Member, confirm_seconds: float, begin: Begin
+    ) -> UnitResult:
+        try:
+            found = await self.look(member)
+            state = member.state(found)
+            if state.load is not LoadState.LOADED:
+                why = state.sub if state.active is ActiveState.UNKNOWN else "there is no such container"
+                return UnitResult(member.full_name, JobResult.REFUSED, why)
+            if action is Action.START:
+                found = [each for each in member.counted(found) if each.status != "running"]
+            elif action is Action.RESTART:
+                found = [each for each in found if state_of(each).is_running]
+            failures = await _all(self._act(action, member, each, begin) for each in found)
+            if action is Action.STOP or not found or any(failures):
+                return _result(member, failures)
+            await asyncio.sleep(confirm_seconds)
+            started = {each.id for each in found}
+            found = [each for each in await self.look(member) if each.id in started]
+        except EngineUnavailable as why:
+            return _result(member, [str(why)])
+        looping = [f"{each.name} restarts again and again" for each in found if each.restarts]
+        down = {each: f"{each.name} {state_of(each).sub}" for each in found if not state_of(each).is_running}
+        failures = [text for each, text in down.items() if each.exit_status and not each.restarts]
+        return _result(member, [*looping, *failures], ", ".join(down.values()))
+
+    async def _act(self, action: Action, member: Member, container: Container, begin: Begin) -> str:
+        """Return why the engine did not do it, empty if it did."""
+        stop_seconds = min(max(container.stop_seconds, 0), LONGEST_STOP_SECONDS)
+        async with self._locks.setdefault(container.id, asyncio.Lock()):
+            for verb in {Action.RESTART: ("stop", "start")}.get(action, (action,)):
+                connection = self.connections[member.engine]
+                async with connection.within(ACT_SECONDS + stop_seconds):
+                    status, body = await connection.ask("POST", f"/containers/{container.id}/{verb}", begin)
+                if status == DONE_BEFORE:  # a restart starts nothing that did not run
+                    return ""
+                if status != DONE:
+                    return f"{container.name}: {parse_error(body)}"
+        return ""
+
+
+async def _all(acts: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Run acts to their ends, and raise the first exception."""
+    tasks = [asyncio.ensure_future(act) for act in acts]
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return [task.result() for task in tasks]
+
+
+def _result(member: Member, failures: Iterable[str], note: str = "") -> UnitResult:
+    failed = ", ".join(filter(None, failures))
+    job = JobResult.FAILED if failed else JobResult.DONE
+    return UnitResult(member.full_name, job, f"failed: {failed}" if failed else note)
