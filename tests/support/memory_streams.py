@@ -5,8 +5,8 @@ from asyncio import StreamReader, StreamWriter
 from collections.abc import Iterable
 from typing import Any, Final
 
-LARGEST_CHUNK_BYTES: Final = 65_536
-"""The most that one end reads in one turn of the loop."""
+LARGEST_CHUNK_BYTES: Final = 262_144
+"""The most that one end reads in one turn of the loop, as asyncio does from a socket."""
 
 CAPACITY_BYTES: Final = 212_992
 """Bytes that may be under way before the writing end has to wait, as on a unix socket."""

@@ -231,7 +231,7 @@ class SimulatedEngine(SimulatedContainers):
         return re.sub(r"[0-9a-f]{64}", lambda found: name_of(self.containers.get(found[0]), found[0]), path)
 
     def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:  # noqa: ANN401 -- of anything
-        task = asyncio.ensure_future(coroutine)
+        task: asyncio.Task[Any] = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
