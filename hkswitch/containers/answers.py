@@ -10,9 +10,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from hkswitch.model.errors import Failure
 
-MOST_CONTAINERS: Final = 128
-"""Of one name or project."""
-
 PROJECT_LABEL: Final = "com.docker.compose.project"
 STOP_SECONDS: Final = 10
 """How long engines wait before they kill a container, by default."""
@@ -53,9 +50,7 @@ class Change(NamedTuple):
 
 def parse_ids(body: bytes) -> list[str]:
     """Return the IDs in a list of containers."""
-    if len(found := _parsed(body, list)) > MOST_CONTAINERS:
-        raise EngineUnavailable(f"the engine lists more than {MOST_CONTAINERS} containers")
-    return [_id(item, "Id") for item in found]
+    return [_id(item, "Id") for item in _parsed(body, list)]
 
 
 def parse_container(body: bytes) -> Container:

@@ -32,9 +32,7 @@ UnitStates = Callable[[Iterable[str]], Awaitable[dict[str, UnitState]]]
 
 def why_off(engine: Engine, state: UnitState) -> str:
     """Return why an engine cannot be asked, from the state of its unit; empty if it can."""
-    if state.health is UnitHealth.UP:
-        return ""
-    return f"{engine.unit} is {state.load if state.health is UnitHealth.MISSING else state.active}"
+    return "" if state.health is UnitHealth.UP else f"{engine.unit} is {state}"
 
 
 async def connect(engine: Engine) -> Streams:

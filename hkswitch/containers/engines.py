@@ -17,7 +17,7 @@ from hkswitch.containers.connection import (
 )
 from hkswitch.containers.members import Member, state_of, unavailable
 from hkswitch.model.group import Engine
-from hkswitch.model.unit_state import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
+from hkswitch.model.unit_state import Action, JobResult, LoadState, UnitResult, UnitState
 
 LOOK_SECONDS: Final = 5
 """The time limit of a look at a member."""
@@ -39,20 +39,25 @@ class Engines:
         self.connections = {engine: EngineConnection(engine, unit_states, connect) for engine in Engine}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def look(self, member: Member) -> list[Container]:
-        """Return the containers of a member, as they are now; raises `EngineUnavailable`."""
+    async def look(self, member: Member) -> tuple[UnitState, list[Container]]:
+        """Return the state of a member, and its containers as they are now."""
         connection = self.connections[member.engine]
-        # An engine takes the beginning of an ID for a name: so ask for lists, and then by whole IDs.
-        async with connection.within(LOOK_SECONDS):
-            listed = parse_ids(await connection.get(f"/containers/json?{member.query}"))
-            bodies = [await connection.get(f"/containers/{each}/json") for each in listed]
-        found = (parse_container(body) for body in bodies if body)  # others were removed meanwhile
-        return [container for container in found if member.has(container)]
+        try:
+            # An engine takes the beginning of an ID for a name: so list by the name, and ask by whole IDs.
+            async with connection.within(LOOK_SECONDS):
+                ids = parse_ids(await connection.get(f"/containers/json?{member.query}"))
+                paths = (f"/containers/{each}/json" for each in ids)
+                found = [parse_container(body) for path in paths if (body := await connection.get(path))]
+        except EngineUnavailable as why:
+            return unavailable(why), []
+        found = [container for container in found if member.has(container)]
+        return member.state(found), found
 
     async def states(self, members: Iterable[str]) -> dict[str, UnitState]:
         """Return the states of members now."""
         names = list(members)
-        return dict(zip(names, await asyncio.gather(*map(self._state, names)), strict=True))
+        looks = await asyncio.gather(*(self.look(Member.of(name)) for name in names))
+        return {name: state for name, (state, _) in zip(names, looks, strict=True)}
 
     async def run(
         self, action: Action, members: Iterable[str], confirm_seconds: float, begin: Begin
@@ -61,54 +66,47 @@ class Engines:
 
         What was started must be up `confirm_seconds` later. Calls `begin` before each request.
         """
-        acts = (self._act_on(action, member, confirm_seconds, begin) for member in map(Member.of, members))
-        return tuple(await _all(acts))
-
-    async def _state(self, name: str) -> UnitState:
-        member = Member.of(name)
-        try:
-            return member.state(await self.look(member))
-        except EngineUnavailable as why:
-            return unavailable(why)
+        named = map(Member.of, members)
+        return tuple(await _all(self._act_on(action, each, confirm_seconds, begin) for each in named))
 
     async def _act_on(
         self, action: Action, member: Member, confirm_seconds: float, begin: Begin
     ) -> UnitResult:
-        try:
-            found = await self.look(member)
-            state = member.state(found)
-            if state.load is not LoadState.LOADED:
-                why = state.sub if state.active is ActiveState.UNKNOWN else "there is no such container"
-                return UnitResult(member.full_name, JobResult.REFUSED, why)
-            if action is Action.START:
-                found = [each for each in member.counted(found) if each.status != "running"]
-            elif action is Action.RESTART:
-                found = [each for each in found if state_of(each).is_running]
-            failures = await _all(self._act(action, member, each, begin) for each in found)
-            if action is Action.STOP or not found or any(failures):
-                return _result(member, failures)
-            await asyncio.sleep(confirm_seconds)
-            started = {each.id for each in found}
-            found = [each for each in await self.look(member) if each.id in started]
-        except EngineUnavailable as why:
-            return _result(member, [str(why)])
-        looping = [f"{each.name} restarts again and again" for each in found if each.restarts]
-        down = {each: f"{each.name} {state_of(each).sub}" for each in found if not state_of(each).is_running}
+        state, found = await self.look(member)
+        if state.load is not LoadState.LOADED:
+            return UnitResult(member.full_name, JobResult.REFUSED, state.sub)
+        if action is Action.START:
+            found = [each for each in member.counted(found) if each.status != "running"]
+        elif action is Action.RESTART:
+            found = [each for each in found if state_of(each).is_running]
+        failures = await _all(self._act(action, member, each, begin) for each in found)
+        if action is Action.STOP or not found or any(failures):
+            return _result(member, failures)
+        await asyncio.sleep(confirm_seconds)
+        _, now = await self.look(member)
+        now = [each for each in now if each.id in {started.id for started in found}]
+        looping = [f"{each.name} restarts again and again" for each in now if each.restarts]
+        down = {each: f"{each.name} {state_of(each).sub}" for each in now if not state_of(each).is_running}
         failures = [text for each, text in down.items() if each.exit_status and not each.restarts]
         return _result(member, [*looping, *failures], ", ".join(down.values()))
 
     async def _act(self, action: Action, member: Member, container: Container, begin: Begin) -> str:
         """Return why the engine did not do it, empty if it did."""
-        stop_seconds = min(max(container.stop_seconds, 0), LONGEST_STOP_SECONDS)
+        connection = self.connections[member.engine]
+        seconds = ACT_SECONDS + min(max(container.stop_seconds, 0), LONGEST_STOP_SECONDS)
+        verbs = ("stop", "start") if action is Action.RESTART else (action.value,)
         async with self._locks.setdefault(container.id, asyncio.Lock()):
-            for verb in {Action.RESTART: ("stop", "start")}.get(action, (action,)):
-                connection = self.connections[member.engine]
-                async with connection.within(ACT_SECONDS + stop_seconds):
-                    status, body = await connection.ask("POST", f"/containers/{container.id}/{verb}", begin)
+            for verb in verbs:
+                try:
+                    async with connection.within(seconds):
+                        post = connection.ask("POST", f"/containers/{container.id}/{verb}", begin)
+                        status, body = await post
+                    if status not in {DONE, DONE_BEFORE}:
+                        return f"{container.name}: {parse_error(body)}"
+                except EngineUnavailable as why:
+                    return f"{container.name}: {why}"
                 if status == DONE_BEFORE:  # a restart starts nothing that did not run
-                    return ""
-                if status != DONE:
-                    return f"{container.name}: {parse_error(body)}"
+                    break
         return ""
 
 

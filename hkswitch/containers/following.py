@@ -10,9 +10,9 @@ from typing import Final
 from hkswitch.containers.answers import Change, EngineUnavailable, parse_event
 from hkswitch.containers.connection import OK, why_off
 from hkswitch.containers.engines import LOOK_SECONDS, Engines
-from hkswitch.containers.members import Member, unavailable
+from hkswitch.containers.members import RESTARTING, Member, unavailable
 from hkswitch.model.group import Engine
-from hkswitch.model.unit_state import ActiveState, UnitState
+from hkswitch.model.unit_state import LoadState, UnitState
 
 EVENTS: Final = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D"
 
@@ -40,9 +40,10 @@ class Following:
         self._restarts: dict[str, dict[str, int]] = {}
         """How often each container of a member had been restarted at the last look."""
         self._due: set[str] = set()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        """The looks by their members, and the stream of events by no name."""
-        self._unit: UnitState | None = None
+        self._looking: set[str] = set()
+        self._why_off: str | None = None
+        """Why the engine is off, empty if it is on, None if that is not known."""
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -60,25 +61,27 @@ class Following:
 
     def units_seen(self, units: Mapping[str, UnitState]) -> None:
         """Follow the engine while its unit is active."""
-        if units.get(self.engine.unit, self._unit) != self._unit:
-            self._unit = units[self.engine.unit]
-            self._begin()
+        if (state := units.get(self.engine.unit)) is not None:
+            self._follow_unless(why_off(self.engine, state))
 
     def lost(self) -> None:
         """Forget all states until the engine's unit has been seen again."""
-        self._unit = None
-        self._begin()
+        self._states.clear()
+        self._follow_unless(None)
+
+    def _follow_unless(self, why_off: str | None) -> None:
+        if why_off != self._why_off:
+            self._why_off = why_off
+            self._begin()
 
     def _begin(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        self._tasks.clear()
-        if self._unit is None:
-            self._states.clear()
-        elif why := why_off(self.engine, self._unit):
-            self._lose(self._members, why)
-        elif self._members:
-            self._tasks[""] = self._spawn(self._follow())
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._why_off:
+            self._lose(self._members, self._why_off)
+        elif self._why_off is not None and self._members:
+            self._task = self._spawn(self._follow())
 
     async def _follow(self) -> None:
         settling = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._settle)
@@ -86,8 +89,8 @@ class Following:
             while True:
                 try:
                     await self._follow_events()
-                except EngineUnavailable as why:
-                    self._lose(self._members, why)
+                except* EngineUnavailable as why:
+                    self._lose(self._members, why.exceptions[0])
                 await asyncio.sleep(AGAIN_SECONDS)
         finally:
             settling.cancel()
@@ -95,48 +98,47 @@ class Following:
     async def _follow_events(self) -> None:
         """Look at all members, and again after each event, until the stream of events ends."""
         connection = self._engines.connections[self.engine]
-        async with connection.within(LOOK_SECONDS) as limit, connection.asking("GET", EVENTS) as answer:
+        self._looking.clear()
+        async with (
+            asyncio.TaskGroup() as looks,
+            connection.within(LOOK_SECONDS) as limit,
+            connection.asking("GET", EVENTS) as (status, lines),
+        ):
             limit.reschedule(None)
-            status, lines = answer
             if status != OK:
                 raise EngineUnavailable(f"{self.engine} sends no events")
-            self._look_at(self._members)
+            self._look_at(self._members, looks)
             while True:
                 if change := parse_event(await lines.readuntil(b"\n")):
-                    self._look_at(self._concerned_by(change))
+                    self._look_at(self._concerned_by(change), looks)
 
     def _concerned_by(self, change: Change) -> Iterable[str]:
         for name, member in self._members.items():
             if member.is_concerned_by(change) or change.id in self._restarts.get(name, ()):
                 yield name  # by its ID: the container had another name before
 
-    def _look_at(self, names: Iterable[str]) -> None:
+    def _look_at(self, names: Iterable[str], looks: asyncio.TaskGroup) -> None:
         for name in names:
             self._due.add(name)
-            if name not in self._tasks:
-                self._tasks[name] = self._spawn(self._look_while_due(name, self._members[name]))
+            if name not in self._looking:
+                self._looking.add(name)
+                looks.create_task(self._look_while_due(name))
 
-    async def _look_while_due(self, name: str, member: Member) -> None:
+    async def _look_while_due(self, name: str) -> None:
         while name in self._due:
             await asyncio.sleep(TOGETHER_SECONDS)
             self._due.discard(name)
             before = self._restarts.get(name, {})
-            try:
-                containers = await self._engines.look(member)
-            except EngineUnavailable as why:
-                state, is_lasting = unavailable(why), False
-            else:
-                self._restarts[name] = {each.id: each.restarts for each in containers}
-                # Podman restarts a container so fast that no state shows it.
-                is_lasting = all(each.restarts <= before.get(each.id, each.restarts) for each in containers)
-                state = member.state(containers)
-                if not is_lasting:
-                    state = state._replace(active=ActiveState.FAILING, sub="restarting")
+            state, containers = await self._engines.look(self._members[name])
+            self._restarts[name] = {each.id: each.restarts for each in containers}
+            # Podman restarts a container so fast that no state shows it.
+            if any(each.restarts > before.get(each.id, each.restarts) for each in containers):
+                state = RESTARTING
             self._tell({name: state})
-            if not is_lasting:
+            if state is RESTARTING or state.load is LoadState.UNAVAILABLE:
                 self._due.add(name)
                 await asyncio.sleep(AGAIN_SECONDS)
-        del self._tasks[name]
+        self._looking.discard(name)
 
     def _settle(self) -> None:
         """Give up on late answers: the first report of all states waits for them."""

@@ -25,13 +25,11 @@ _ACTIVE: Final = {
 _OF_HEALTH: Final = {"starting": ActiveState.ACTIVATING, "unhealthy": ActiveState.FAILING}
 """Of a running container; others are healthy, or have no health check."""
 
-_DECISIVE: Final = (
-    *(ActiveState.UNKNOWN, ActiveState.FAILING, ActiveState.FAILED),
-    *(ActiveState.DEACTIVATING, ActiveState.ACTIVATING),
-)
+_DECISIVE: Final = [*map(ActiveState, ("unknown", "failing", "failed", "deactivating", "activating"))]
 """A project whose containers differ is in the first of these that one of them is in."""
 
-NOT_FOUND: Final = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
+NOT_FOUND: Final = UnitState(LoadState.NOT_FOUND, ActiveState.UNKNOWN, "no such container")
+RESTARTING: Final = UnitState(LoadState.LOADED, ActiveState.FAILING, "restarting")
 REMOVED: Final = UnitState(
     LoadState.NOT_FOUND, ActiveState.UNKNOWN, "removed; only compose can create it again"
 )

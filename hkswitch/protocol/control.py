@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 from hkswitch.model.errors import Exit
 from hkswitch.model.printable import printable_line
 from hkswitch.model.unit_state import Action
-from hkswitch.protocol.json_lines import MalformedMessage, boolean, keys, number, parse_object, text, words
+from hkswitch.protocol.json_fields import boolean, words
+from hkswitch.protocol.json_lines import MalformedMessage, keys, number, parse_object, text
 from hkswitch.protocol.report import (
     PairedController,
     Report,

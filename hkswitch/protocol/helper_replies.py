@@ -24,16 +24,8 @@ from hkswitch.protocol.helper import (
     StatesUpdate,
     Update,
 )
-from hkswitch.protocol.json_lines import (
-    LONGEST_NAME,
-    MalformedMessage,
-    boolean,
-    number,
-    objects,
-    parse_object,
-    strings,
-    text,
-)
+from hkswitch.protocol.json_fields import boolean, objects, strings
+from hkswitch.protocol.json_lines import LONGEST_NAME, MalformedMessage, number, parse_object, text
 
 _State = TypeVar("_State", UnitState, ProbeUpdate)
 

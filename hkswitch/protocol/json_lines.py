@@ -6,8 +6,6 @@ Any unexpected input is `MalformedMessage`: neither side guesses what the other 
 import json
 from typing import Any, Final, NoReturn
 
-from hkswitch.model.printable import is_printable
-
 LONGEST_NAME: Final = 256
 """Characters in a group's id, a unit's name or a systemd state."""
 
@@ -69,35 +67,3 @@ def text(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> str:
         case str(found) if len(found) <= longest:
             return found
     raise MalformedMessage(f"{key!r} must be a string of at most {longest} characters")
-
-
-def words(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> str:
-    """Return a printable string."""
-    found = text(body, key, longest)
-    if not is_printable(found):
-        raise MalformedMessage(f"{key!r} must be a printable string")
-    return found
-
-
-def boolean(body: dict[str, Any], key: str) -> bool:
-    """Return true or false."""
-    match body.get(key):
-        case bool(found):
-            return found
-    raise MalformedMessage(f"{key!r} must be true or false")
-
-
-def strings(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> tuple[str, ...]:
-    """Return a list of strings, each of at most `longest` characters."""
-    match body.get(key):
-        case list(found) if all(isinstance(item, str) and len(item) <= longest for item in found):
-            return tuple(found)
-    raise MalformedMessage(f"{key!r} must be a list of strings of at most {longest} characters")
-
-
-def objects(body: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    """Return a list of objects."""
-    match body.get(key):
-        case list(found) if all(isinstance(item, dict) for item in found):
-            return found
-    raise MalformedMessage(f"{key!r} must be a list of objects")

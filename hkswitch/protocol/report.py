@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import LONGEST_PRINTED, printable_line
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
-from hkswitch.protocol.json_lines import LONGEST_NAME, MalformedMessage, boolean, number, objects, words
+from hkswitch.protocol.json_fields import boolean, objects, words
+from hkswitch.protocol.json_lines import LONGEST_NAME, MalformedMessage, number
 
 REPORT_VERSION: Final = 1
 UNKNOWN_VALUE: Final = "unknown"
