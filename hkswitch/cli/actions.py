@@ -244,12 +244,19 @@ def _print_how_to_allow(action: Action, group_id: str) -> None:
 
 
 def failed_units(group: GroupReport, failure: str) -> tuple[str, ...]:
-    """Return the members whose logs explain a failed action: failed ones that the failure names."""
+    """Return the members whose logs explain a failed action: failed ones that the failure names.
+
+    Of a container, the failure alone tells: one that ended with an error is only inactive.
+    """
     if group.commands:
         return (f"hkswitch-command-{group.id}[.:]*",)  # a detached command has a colon and a number
     named = set(failure.split())
-    failed = (unit for unit, state in group.units.items() if state.health is UnitHealth.FAILED)
-    return tuple(unit for unit in failed if unit in named)
+    of_interest = (
+        name
+        for name, state in group.units.items()
+        if state.health is UnitHealth.FAILED or ("/" in name and state.health is not UnitHealth.MISSING)
+    )
+    return tuple(name for name in of_interest if name in named)
 
 
 def _journal(unit: str, since_unix_seconds: float, whose: str = "") -> str:

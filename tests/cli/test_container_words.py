@@ -280,8 +280,11 @@ def test_what_a_container_is_told_in_survives_the_socket() -> None:
     ],
 )
 def test_of_a_container_that_failed_the_command_for_its_log_is_shown(member: str, command: str) -> None:
-    failed = group_of({"smbd.service": UP, member: CRASHED, "docker/other": CRASHED})
-    [named] = actions.failed_units(failed, f"{member} failed: exited with 3")
+    members = {"smbd.service": DOWN, member: DOWN, "docker/other": DOWN, "docker/gone": GONE}
+    failed = group_of(members)
+    [named] = actions.failed_units(
+        failed, f"{member} failed: x exited with 3, smbd.service docker/gone refused"
+    )
     assert actions._journal(named, 0) == f"`{command}` shows the log of {member}"
 
 
