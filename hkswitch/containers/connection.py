@@ -21,6 +21,9 @@ LONGEST_ANSWER_BYTES: Final = 1024 * 1024
 LONGEST_LINE_BYTES: Final = 64 * 1024
 """Of an event, and of an answer's head. asyncio buffers twice as much, and reads no more."""
 
+LOOK_SECONDS: Final = 5
+"""The time limit of each request that only looks."""
+
 OK, DONE, DONE_BEFORE, NOT_FOUND = 200, 204, 304, 404
 
 Begin = Callable[[], None]
@@ -42,51 +45,49 @@ async def connect(engine: Engine) -> Streams:
 
 
 class EngineConnection(NamedTuple):
-    """The way to one engine. Each request has to be made `within` a time."""
+    """The way to one engine. Raises `EngineUnavailable` for each failure, and after a time limit."""
 
     engine: Engine
     unit_states: UnitStates
     connect: Connect
 
     @asynccontextmanager
-    async def within(self, seconds: float) -> AsyncIterator[asyncio.Timeout]:
-        """Raise `EngineUnavailable` after this time, and for each error of a connection."""
+    async def asking(
+        self, method: str, path: str, seconds: float, begin: Begin = lambda: None
+    ) -> AsyncIterator[tuple[int, StreamReader]]:
+        """Send a request; yield the status of the answer, and its body, which may still be on its way.
+
+        Calls `begin` just before, which may raise.
+        """
+        writer = None
         try:
-            async with asyncio.timeout(seconds) as limit:
-                yield limit
+            async with asyncio.timeout(seconds):
+                state = (await self.unit_states([self.engine.unit]))[self.engine.unit]
+                if why := why_off(self.engine, state):
+                    raise EngineUnavailable(why)
+                reader, writer = await self.connect(self.engine)
+                begin()
+                writer.write(f"{method} {path} HTTP/1.0\r\n\r\n".encode())
+                version, _, rest = (await reader.readuntil(b"\r\n\r\n")).partition(b" ")
+            if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
+                raise EngineUnavailable("the engine's answer is not HTTP")
+            yield int(rest[:3]), reader
         except TimeoutError:
             raise EngineUnavailable(f"{self.engine} did not answer within {seconds} s") from None
         except EOFError:
             raise EngineUnavailable(f"{self.engine} closed the connection") from None
         except (LimitOverrunError, OSError, BusUnavailable) as error:
             raise EngineUnavailable(f"{self.engine}: {reason_of(error)}") from error
-
-    @asynccontextmanager
-    async def asking(
-        self, method: str, path: str, begin: Begin = lambda: None
-    ) -> AsyncIterator[tuple[int, StreamReader]]:
-        """Send a request; yield the status of the answer, and its body, which may still be on its way.
-
-        Calls `begin` just before, which may raise.
-        """
-        state = (await self.unit_states([self.engine.unit]))[self.engine.unit]
-        if why := why_off(self.engine, state):
-            raise EngineUnavailable(why)
-        reader, writer = await self.connect(self.engine)
-        try:
-            begin()
-            writer.write(f"{method} {path} HTTP/1.0\r\n\r\n".encode())
-            version, _, rest = (await reader.readuntil(b"\r\n\r\n")).partition(b" ")
-            if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
-                raise EngineUnavailable("the engine's answer is not HTTP")
-            yield int(rest[:3]), reader
         finally:
-            writer.close()
+            if writer is not None:
+                writer.close()
 
-    async def ask(self, method: str, path: str, begin: Begin = lambda: None) -> tuple[int, bytes]:
+    async def ask(
+        self, method: str, path: str, seconds: float, begin: Begin = lambda: None
+    ) -> tuple[int, bytes]:
         """Return the status and the body of an answer."""
         found = b""
-        async with self.asking(method, path, begin) as (status, body):
+        async with self.asking(method, path, seconds, begin) as (status, body), asyncio.timeout(seconds):
             while chunk := await body.read(LONGEST_LINE_BYTES):
                 found += chunk
                 if len(found) > LONGEST_ANSWER_BYTES:
@@ -95,7 +96,7 @@ class EngineConnection(NamedTuple):
 
     async def get(self, path: str) -> bytes:
         """Return what is at this path, nothing if that does not exist."""
-        status, found = await self.ask("GET", path)
+        status, found = await self.ask("GET", path, LOOK_SECONDS)
         if status not in {OK, NOT_FOUND}:
             raise EngineUnavailable(parse_error(found))
         return found if status == OK else b""

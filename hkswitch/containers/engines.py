@@ -19,14 +19,10 @@ from hkswitch.containers.members import Member, state_of, unavailable
 from hkswitch.model.group import Engine
 from hkswitch.model.unit_state import Action, JobResult, LoadState, UnitResult, UnitState
 
-LOOK_SECONDS: Final = 5
-"""The time limit of a look at a member."""
-
 ACT_SECONDS: Final = 90
 """The time limit of a start, and of a stop beyond the container's own time, as systemd has for services."""
 
 LONGEST_STOP_SECONDS: Final = 3600
-
 
 _T = TypeVar("_T")
 
@@ -44,10 +40,9 @@ class Engines:
         connection = self.connections[member.engine]
         try:
             # An engine takes the beginning of an ID for a name: so list by the name, and ask by whole IDs.
-            async with connection.within(LOOK_SECONDS):
-                ids = parse_ids(await connection.get(f"/containers/json?{member.query}"))
-                paths = (f"/containers/{each}/json" for each in ids)
-                found = [parse_container(body) for path in paths if (body := await connection.get(path))]
+            ids = parse_ids(await connection.get(f"/containers/json?{member.query}"))
+            paths = (f"/containers/{each}/json" for each in ids)
+            found = [parse_container(body) for path in paths if (body := await connection.get(path))]
         except EngineUnavailable as why:
             return unavailable(why), []
         found = [container for container in found if member.has(container)]
@@ -83,12 +78,16 @@ class Engines:
         if action is Action.STOP or not found or any(failures):
             return _result(member, failures)
         await asyncio.sleep(confirm_seconds)
-        _, now = await self.look(member)
-        now = [each for each in now if each.id in {started.id for started in found}]
-        looping = [f"{each.name} restarts again and again" for each in now if each.restarts]
-        down = {each: f"{each.name} {state_of(each).sub}" for each in now if not state_of(each).is_running}
-        failures = [text for each, text in down.items() if each.exit_status and not each.restarts]
-        return _result(member, [*looping, *failures], ", ".join(down.values()))
+        state, now = await self.look(member)
+        left = {each.id: each for each in now}
+        lost = [f"{each.name} is gone ({state})" for each in found if each.id not in left]
+        started = [left[each.id] for each in found if each.id in left]
+        looping = [f"{each.name} restarts again and again" for each in started if each.restarts]
+        down = {
+            each: f"{each.name} {state_of(each).sub}" for each in started if not state_of(each).is_running
+        }
+        failed = [text for each, text in down.items() if each.exit_status and not each.restarts]
+        return _result(member, [*lost, *looping, *failed], ", ".join(down.values()))
 
     async def _act(self, action: Action, member: Member, container: Container, begin: Begin) -> str:
         """Return why the engine did not do it, empty if it did."""
@@ -97,10 +96,9 @@ class Engines:
         verbs = ("stop", "start") if action is Action.RESTART else (action.value,)
         async with self._locks.setdefault(container.id, asyncio.Lock()):
             for verb in verbs:
+                path = f"/containers/{container.id}/{verb}"
                 try:
-                    async with connection.within(seconds):
-                        post = connection.ask("POST", f"/containers/{container.id}/{verb}", begin)
-                        status, body = await post
+                    status, body = await connection.ask("POST", path, seconds, begin)
                     if status not in {DONE, DONE_BEFORE}:
                         return f"{container.name}: {parse_error(body)}"
                 except EngineUnavailable as why:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Final
 
 from hkswitch.containers.answers import Change, EngineUnavailable, parse_event
-from hkswitch.containers.connection import OK, why_off
-from hkswitch.containers.engines import LOOK_SECONDS, Engines
+from hkswitch.containers.connection import LOOK_SECONDS, OK, why_off
+from hkswitch.containers.engines import Engines
 from hkswitch.containers.members import RESTARTING, Member, unavailable
 from hkswitch.model.group import Engine
 from hkswitch.model.unit_state import LoadState, UnitState
@@ -101,10 +101,8 @@ class Following:
         self._looking.clear()
         async with (
             asyncio.TaskGroup() as looks,
-            connection.within(LOOK_SECONDS) as limit,
-            connection.asking("GET", EVENTS) as (status, lines),
+            connection.asking("GET", EVENTS, LOOK_SECONDS) as (status, lines),
         ):
-            limit.reschedule(None)
             if status != OK:
                 raise EngineUnavailable(f"{self.engine} sends no events")
             self._look_at(self._members, looks)

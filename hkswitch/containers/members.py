@@ -22,8 +22,12 @@ _ACTIVE: Final = {
 }
 """By the words of both engines."""
 
-_OF_HEALTH: Final = {"starting": ActiveState.ACTIVATING, "unhealthy": ActiveState.FAILING}
-"""Of a running container; others are healthy, or have no health check."""
+_OF_HEALTH: Final = {
+    "healthy": ActiveState.ACTIVE,
+    "starting": ActiveState.ACTIVATING,
+    "unhealthy": ActiveState.FAILING,
+}
+"""Of a running container; others have no health check."""
 
 _DECISIVE: Final = [*map(ActiveState, ("unknown", "failing", "failed", "deactivating", "activating"))]
 """A project whose containers differ is in the first of these that one of them is in."""
@@ -95,8 +99,8 @@ class Member(NamedTuple):
 def state_of(container: Container) -> UnitState:
     """Return the state of a container."""
     active, sub = _ACTIVE.get(container.status, ActiveState.UNKNOWN), container.status
-    if active is ActiveState.ACTIVE and container.health:
-        active, sub = _OF_HEALTH.get(container.health, active), container.health
+    if active is ActiveState.ACTIVE and container.health in _OF_HEALTH:
+        active, sub = _OF_HEALTH[container.health], container.health
     elif sub in {"exited", "stopped"}:
         sub = f"exited with {container.exit_status}"
     return UnitState(LoadState.LOADED, active, sub[:LONGEST_SUB])

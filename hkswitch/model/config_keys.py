@@ -98,7 +98,7 @@ GROUP_KEYS = (
     Key(
         "check",
         CommandLine(),
-        "A command that must exit with 0 for the group to be on; all its units must be active, too.",
+        "A command that must exit with 0 for the group to be on; its units and containers must be up, too.",
         only_with=("units", *CONTAINED),
         remedy="a group of commands has 'status' for that",
     ),
