@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from hkswitch.containers.answers import PROJECT_LABEL, EngineUnavailable
-from hkswitch.containers.engines import LOOK_SECONDS, Engines
+from hkswitch.containers.engines import Engines
 from hkswitch.containers.members import Member
 from hkswitch.doctor.context import Context
 from hkswitch.doctor.finding import (
@@ -166,10 +166,9 @@ async def _seen(members: tuple[str, ...], engines: Engines) -> Seen:
     missing = (contained_of(name) for name, state in states.items() if state.load is LoadState.NOT_FOUND)
     known: set[Member] = set()
     for engine in {each.engine for each in missing if each}:
-        connection = engines.connections[engine]
         with suppress(EngineUnavailable):
-            async with connection.within(LOOK_SECONDS):
-                known.update(parse_names(engine, await connection.get("/containers/json?all=1")))
+            listed = await engines.connections[engine].get("/containers/json?all=1")
+            known.update(parse_names(engine, listed))
     return Seen(states, frozenset(known))
 
 

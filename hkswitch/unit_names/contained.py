@@ -67,7 +67,8 @@ def problem_of(contained: Member, state: UnitState) -> tuple[str, str] | None:
     match state.load:
         case LoadState.UNAVAILABLE:
             engine = contained.engine
-            return f"{title_of(engine)} is unavailable ({state.sub})", engine_remedy(engine, state.sub)
+            why = state.sub.removeprefix(f"{engine}: ")
+            return f"{title_of(engine)} is unavailable: {why}", engine_remedy(engine, why)
         case LoadState.BAD_SETTING:
             return f"systemd runs {described(contained)}", f"{state.sub} instead, with {_EDIT}"
         case LoadState.NOT_FOUND if contained.is_project:
@@ -80,8 +81,8 @@ def problem_of(contained: Member, state: UnitState) -> tuple[str, str] | None:
 
 
 def engine_remedy(engine: Engine, why: str) -> str:
-    """Return how to make an engine available. `why`: `docker.service is inactive`, or another reason."""
-    match why.removeprefix(f"{engine.unit} is "):
+    """Return how to make an engine available. `why`: `docker.service is inactive (dead)`, for example."""
+    match why.removeprefix(f"{engine.unit} is ").partition(" ")[0]:
         case LoadState.NOT_FOUND | LoadState.MASKED as load:
             return engine_problem(engine, LoadState(load))[1]
         case "inactive" if file_of(engine.unit, UNIT_FOLDERS):

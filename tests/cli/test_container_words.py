@@ -140,13 +140,13 @@ def with_bus(monkeypatch: pytest.MonkeyPatch, docker: UnitState | BusUnavailable
             {"photos": "missing", "album": "missing", "wiki": "missing", "web": "on"},
             [
                 "These states come from systemd and the container engines.",
-                "docker/photos unavailable (docker.service is inactive)",
+                "docker/photos unavailable (docker.service is inactive (dead))",
                 (
-                    "- group photos: Docker is unavailable (docker.service is inactive); "
+                    "- group photos: Docker is unavailable: docker.service is inactive (dead); "
                     "run `sudo systemctl enable --now docker.service`"
                 ),
                 (
-                    "- group wiki: Podman is unavailable (podman.socket is not-found); "
+                    "- group wiki: Podman is unavailable: podman.socket is not-found; "
                     "install Podman, or set `engine: docker`"
                 ),
             ],
@@ -178,7 +178,7 @@ def test_without_a_daemon_only_root_asks_the_engines(
     assert {group["id"]: group["state"] for group in shown["groups"]} == states
     output = CliRunner().invoke(status.status, options, env={"COLUMNS": "200"}).output
     assert [line for line in said if line not in output] == []
-    assert output.count("docker.service is inactive);") == (user_id == 0)
+    assert output.count("docker.service is inactive (dead);") == (user_id == 0)
     assert ("docker/photos" in output) == (user_id == 0)
 
 
@@ -232,13 +232,13 @@ def test_without_a_daemon_only_root_asks_the_engines(
                 "docker/a": unavailable("docker.service is masked"),
                 "docker/b": unavailable("docker.service is masked"),
             },
-            ["Docker is unavailable (docker.service is masked); run `sudo systemctl unmask docker.service`"],
+            ["Docker is unavailable: docker.service is masked; run `sudo systemctl unmask docker.service`"],
         ),
         (
-            {"docker/a": unavailable("docker.service is failed")},
+            {"docker/a": unavailable("docker.service is failed (failed)")},
             [
                 (
-                    "Docker is unavailable (docker.service is failed); "
+                    "Docker is unavailable: docker.service is failed (failed); "
                     "`systemctl status docker.service` gives the reason"
                 )
             ],
@@ -247,7 +247,7 @@ def test_without_a_daemon_only_root_asks_the_engines(
             {
                 "podman/a": unavailable("podman.socket is inactive")
             },  # systemd says so of a unit without a file
-            ["Podman is unavailable (podman.socket is inactive); install Podman, or set `engine: docker`"],
+            ["Podman is unavailable: podman.socket is inactive; install Podman, or set `engine: docker`"],
         ),
         ({"docker/-x": GONE, "docker/$(reboot)": GONE, "lxc/web": GONE, "docker/": GONE}, []),
     ],
@@ -293,7 +293,7 @@ def test_a_failed_start_says_what_is_wrong_with_containers_and_asks_systemctl_of
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(actions, "_print_hints_for", asked.extend)
-    off = unavailable("docker.service is inactive")
+    off = unavailable("docker.service is inactive (dead)")
     report = Report(
         BRIDGE, (group_of({"ngnix.service": NO_UNIT, "docker/a": off, "docker/b": off, "docker/c": UP}),)
     )
@@ -302,7 +302,7 @@ def test_a_failed_start_says_what_is_wrong_with_containers_and_asks_systemctl_of
     assert asked == ["ngnix.service"]
     assert capsys.readouterr().err.splitlines() == [
         (
-            "hkswitch: Docker is unavailable (docker.service is inactive); "
+            "hkswitch: Docker is unavailable: docker.service is inactive (dead); "
             "run `sudo systemctl enable --now docker.service`"
         )
     ]
@@ -447,7 +447,7 @@ def seen(known: Iterable[str] = (), **states: UnitState) -> doctor.Seen:
         ),
         (
             {"docker.service": DOWN},
-            seen(photos=unavailable("docker.service is inactive")),  # once
+            seen(photos=unavailable("docker.service is inactive (dead)")),  # once
             {Engine.PODMAN: "bob"},
             Verdict.FAIL,
             "docker.service is inactive",
@@ -523,7 +523,7 @@ def seen(known: Iterable[str] = (), **states: UnitState) -> doctor.Seen:
             seen(wiki=unavailable("podman did not answer within 5 s")),
             {},
             Verdict.FAIL,
-            "Podman is unavailable (podman did not answer within 5 s)",
+            "Podman is unavailable: podman did not answer within 5 s",
             "`systemctl status podman.socket` gives the reason",
         ),
     ],
@@ -626,7 +626,10 @@ async def test_the_doctor_goes_on_if_an_engine_sends_no_list(
     with_bus(monkeypatch, UP)
     monkeypatch.setattr(connection, "SOCKETS", dict.fromkeys(Engine, str(tmp_path / "none.sock")))
     [found] = await doctor.containers(context_of(ONLY_PHOTOS, 0))
-    assert (found.verdict, "Docker is unavailable (docker: " in found.what) == (Verdict.FAIL, True)
+    assert (found.verdict, found.what.startswith("Docker is unavailable: No such file")) == (
+        Verdict.FAIL,
+        True,
+    )
     assert (await doctor._seen((), Engines(Bus(UP).states))).known == frozenset()
 
 
