@@ -26,6 +26,7 @@ from hkswitch.doctor.mdns import HAP_SERVICE_TYPE
 from hkswitch.doctor.programs import Completed
 from hkswitch.model import config_file
 from hkswitch.model.config import BridgeConfig, parse
+from hkswitch.model.group import Engine
 from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.unit_state import Action
 from hkswitch.network.endpoint import Endpoint
@@ -151,6 +152,8 @@ def of_systemctl(words: Sequence[str]) -> None:
         case ["daemon-reload"]:
             pass
         case ["enable" | "disable", "--now", "hkswitch"]:
+            pass
+        case ["enable", "--now", unit] if unit in {engine.unit for engine in Engine}:
             pass
         case ["enable", "--now", unit] | [
             "start" | "stop" | "restart" | "reload" | "status" | "edit" | "show",
@@ -318,6 +321,7 @@ def test_a_command_exists(command: str) -> None:
         "serviceswitch status webb",
         "systemctl restart hkswitchd",
         "systemctl disable hkswitch",
+        "systemctl enable --now docker.socket",
         "systemctl kill hkswitch",
         "systemd-analyze plot hkswitch",
         "journalctl -u homebridge",
