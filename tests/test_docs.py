@@ -71,7 +71,7 @@ def commands(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_block_has_a_language_with_a_check(path: Path) -> None:
     languages = {language for _, language, _ in BLOCK.findall(path.read_text())}
-    assert languages <= {"console", "yaml", "sh", "ini", ""}
+    assert languages <= {"console", "yaml", "sh", "ini", "nft", ""}
     assert all(block.startswith("$ ") for block in blocks(path, "console"))
     assert not any(line.startswith("$ ") for block in blocks(path, "") for line in block.splitlines())
     assert path.read_text().count("```") == 2 * len(BLOCK.findall(path.read_text()))
@@ -95,6 +95,14 @@ def test_a_unit_has_sections_and_settings(block: str) -> None:
     unit.read_string(block)
     assert unit.sections()
     assert all(value for section in unit.sections() for value in unit[section].values())
+
+
+@pytest.mark.parametrize("block", blocks_of_all("nft"))
+def test_nft_accepts_a_ruleset(block: str) -> None:
+    """Where nft and a network of our own are available, as in CI."""
+    nft = ("unshare", "--net", "nft")
+    if subprocess.run([*nft, "list", "ruleset"], check=False, capture_output=True).returncode == 0:
+        subprocess.run([*nft, "--check", "--file", "-"], input=block, text=True, check=True)
 
 
 # Commands: each program has a rule, and no rule accepts everything
@@ -152,6 +160,8 @@ def of_systemctl(words: Sequence[str]) -> None:
             unit,
         ]:
             assert unit in units()
+        case ["enable", "container-vpn"]:
+            pass  # tests/host/test_vpn_recipe.py runs it
         case ["disable", "--now", "homebridge"]:
             pass  # tests/host/test_moving.py has such a unit
         case ["kill", "--kill-whom=main", "-s", "USR1", unit]:
@@ -238,6 +248,12 @@ def of_moving_page(words: Sequence[str]) -> None:
     assert words in [shlex.split(command)[1:] for command in commands(page)]
 
 
+def of_recipes_page(words: Sequence[str]) -> None:
+    """`tests/host/test_vpn_recipe.py` runs them."""
+    page = ROOT / "docs" / "recipes.md"
+    assert words in [shlex.split(command)[1:] for command in commands(page)]
+
+
 RULES: dict[str, Callable[[Sequence[str]], None]] = {
     ".ci/run": of_checkout,
     "cd": of_release_page,
@@ -245,6 +261,7 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "avahi-browse": of_avahi_browse,
     "cp": of_moving_page,
     "dnf": of_dnf,
+    "docker": of_recipes_page,
     "firewall-cmd": of_firewall,
     "git": of_git,
     "grep": of_moving_page,
@@ -325,6 +342,8 @@ def test_a_command_exists(command: str) -> None:
         "sha256sum --check SHA512SUMS",
         "ssh-keygen -Y check -f signers",
         "curl https://example.org",
+        "docker network create vpn",
+        "systemctl enable containers-vpn",
     ],
 )
 def test_a_command_that_does_not_exist_is_found(command: str) -> None:
