@@ -339,7 +339,7 @@ def test_the_log_of_a_group_with_containers_is_that_of_its_units_and_of_their_en
     words = " ".join(shown)
     assert "_SYSTEMD_UNIT=smbd.service + " in words
     assert "+ _UID=0 _SYSTEMD_UNIT=docker.service CONTAINER_NAME=photos + " in words
-    assert "+ _UID=0 _COMM=conmon CONTAINER_NAME=wiki + " in words
+    assert "+ _UID=0 _EXE=/usr/bin/conmon _EXE=/usr/libexec/podman/conmon CONTAINER_NAME=wiki + " in words
     assert words.count("CONTAINER_NAME") == 2
     assert "hkswitch-command" not in words
     assert words.endswith("HKSWITCH_GROUP=photos")
