@@ -377,6 +377,10 @@ def test_the_doctor_and_add_know_the_containers_and_similar_ones(
     found = host.run("hkswitch", "doctor", check=False).stdout
     sh(host, f"{program} rename {name}-1 {name}")
     assert f"container {name} does not exist (group {recipe.group}); did you mean {name}-1?" in found
+    add = ("hkswitch", "add", "--dry-run", "--id=more", "--engine", program, "--container")
+    assert host.run(*add, name).returncode == Exit.OK
+    refused = host.run(*add, f"{name}s", check=False)
+    assert (refused.returncode, f"did you mean {name}?" in refused.stderr) == (Exit.USAGE, True)
 
 
 @every(QUADLET)
