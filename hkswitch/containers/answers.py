@@ -72,13 +72,14 @@ def parse_container(body: bytes) -> Container:
 
 
 def parse_event(line: bytes) -> Change | None:
-    """Return the container that an event is about; None for a program that was run in one."""
+    """Return the container that an event is about; None if it is about a program in one, or a clean-up."""
     found = _parsed(line, dict)
+    if _at(found, str, "Action").startswith(("exec", "prune")):
+        return None
     attributes = _at(found, dict, "Actor", "Attributes")
-    change = Change(
+    return Change(
         _id(found, "Actor", "ID"), _at(attributes, str, "name"), _at(attributes, str, PROJECT_LABEL)
     )
-    return None if _at(found, str, "Action").startswith("exec") else change
 
 
 def parse_error(body: bytes) -> str:

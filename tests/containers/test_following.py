@@ -45,6 +45,7 @@ HAPPENINGS: list[tuple[str, Happening, list[str]]] = [
     ("an update", lambda engine, web: engine.tell("update", web), []),
     ("a signal", lambda engine, web: engine.tell("kill", web, signal="1"), []),
     ("another's event", lambda engine, _: engine.kill(engine.named("web2")), []),
+    ("a clean-up", lambda engine, _: engine.tell("prune", SimulatedContainer("", "")), []),
     ("one without a name", lambda engine, _: engine.tell("history", SimulatedContainer("", "f" * 64)), []),
     # A change is told once.
     ("a stop", lambda engine, web: engine.end(web), ["inactive (exited with 0)"]),
