@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from hkswitch.containers.answers import Change, Container
-from hkswitch.containers.members import Member, state_of
+from hkswitch.containers.members import Member, state_of, unavailable
 from hkswitch.model.unit_state import UnitHealth
 
 WEB = Member.of("docker/web")
@@ -116,6 +116,19 @@ def test_no_state_is_longer_than_what_is_sent_of_it() -> None:
         WEB.state([container("running", health="h" * 1000)]),
     ):
         assert len(state.sub) <= 200
+
+
+UNPRINTABLE = "\x1b]0;a title\x07\r\n\u202e\ud800"
+
+
+def test_what_the_maker_of_an_image_wrote_can_do_nothing_to_a_terminal() -> None:
+    for state in (
+        unavailable(UNPRINTABLE),
+        WEB.state([container("running", unit=UNPRINTABLE)]),
+        WEB.state([container(UNPRINTABLE)]),
+    ):
+        assert "?]0;a title?????" in state.sub
+        assert state.sub.isprintable()
 
 
 def test_a_container_that_is_gone_is_not_found() -> None:
