@@ -30,7 +30,7 @@ _OF_HEALTH: Final = {
 }
 """Of a running container; others have no health check."""
 
-_DECISIVE: Final = [*map(ActiveState, ("unknown", "failing", "failed", "deactivating", "activating"))]
+_DECISIVE: Final = [*map(ActiveState, ("unknown", "failing", "failed", "deactivating"))]
 """A project whose containers differ is in the first of these that one of them is in."""
 
 NOT_FOUND: Final = UnitState(LoadState.NOT_FOUND, ActiveState.UNKNOWN, "no such container")
@@ -89,7 +89,10 @@ class Member(NamedTuple):
             return state_of(containers[0])
         states = {each.name: state_of(each) for each in self.counted(containers)}
         actives = {state.active for state in states.values()}
-        mixed = next((active for active in _DECISIVE if active in actives), ActiveState.PARTIAL)
+        # A switch is on while its group is starting, so that must not hide what is down.
+        is_starting = actives == {ActiveState.ACTIVE, ActiveState.ACTIVATING}
+        otherwise = ActiveState.ACTIVATING if is_starting else ActiveState.PARTIAL
+        mixed = next((active for active in _DECISIVE if active in actives), otherwise)
         down = [
             f"{name} {state.sub}" for name, state in states.items() if state.active is not ActiveState.ACTIVE
         ]

@@ -77,6 +77,18 @@ PROJECTS = [
     ([service("a"), service("b", "created")], "partial (1 of 2 running: b created)"),
     ([service("a"), service("b", "paused")], "partial (1 of 2 running: b paused)"),
     ([service("a"), service("b", health="starting")], "activating (1 of 2 running: b starting)"),
+    (
+        [service("a"), service("b", health="starting"), service("c", "created")],
+        "partial (1 of 3 running: b starting, c created)",
+    ),
+    (
+        [service("a", health="starting"), service("b", "exited", exit_status=1)],
+        "partial (0 of 2 running: a starting, b exited with 1)",
+    ),
+    (
+        [service("a", health="starting"), service("b", "paused")],
+        "partial (0 of 2 running: a starting, b paused)",
+    ),
     ([service("a"), service("b", "restarting")], "failing (1 of 2 running: b restarting)"),
     ([service("a"), service("b", health="unhealthy")], "failing (1 of 2 running: b unhealthy)"),
     ([service("a", "dead"), service("b", "created")], "failed (0 of 2 running: a dead, b created)"),
