@@ -28,7 +28,7 @@ CHANGING = (
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture as seen: its text, the words with colours, the light modules of the QR code, and the tiles."""
+    """A picture as seen: its text, the words in colour, the light modules of the QR code, and the tiles."""
 
     text: str
     looks: tuple[tuple[str, str | None, str | None], ...]
