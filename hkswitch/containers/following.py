@@ -40,7 +40,7 @@ class Following:
         self._restarts: dict[str, dict[str, int]] = {}
         """How often each container of a member had been restarted at the last look."""
         self._due: set[str] = set()
-        self._looking: set[str] = set()
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._why_off: str | None = None
         """Why the engine is off, empty if it is on, None if that is not known."""
         self._task: asyncio.Task[None] | None = None
@@ -78,6 +78,7 @@ class Following:
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        self._end_looks()
         if self._why_off:
             self._lose(self._members, self._why_off)
         elif self._why_off is not None and self._members:
@@ -89,8 +90,9 @@ class Following:
             while True:
                 try:
                     await self._follow_events()
-                except* EngineUnavailable as why:
-                    self._lose(self._members, why.exceptions[0])
+                except EngineUnavailable as why:
+                    self._end_looks()
+                    self._lose(self._members, why)
                 await asyncio.sleep(AGAIN_SECONDS)
         finally:
             settling.cancel()
@@ -98,29 +100,30 @@ class Following:
     async def _follow_events(self) -> None:
         """Look at all members, and again after each event, until the stream of events ends."""
         connection = self._engines.connections[self.engine]
-        self._looking.clear()
-        async with (
-            asyncio.TaskGroup() as looks,
-            connection.asking("GET", EVENTS, LOOK_SECONDS) as (status, lines),
-        ):
+        async with connection.asking("GET", EVENTS, LOOK_SECONDS) as (status, lines):
             if status != OK:
                 raise EngineUnavailable(f"{self.engine} sends no events")
-            self._look_at(self._members, looks)
+            self._look_at(self._members)
             while True:
                 if change := parse_event(await lines.readuntil(b"\n")):
-                    self._look_at(self._concerned_by(change), looks)
+                    self._look_at(self._concerned_by(change))
 
     def _concerned_by(self, change: Change) -> Iterable[str]:
         for name, member in self._members.items():
             if member.is_concerned_by(change) or change.id in self._restarts.get(name, ()):
                 yield name  # by its ID: the container had another name before
 
-    def _look_at(self, names: Iterable[str], looks: asyncio.TaskGroup) -> None:
+    def _look_at(self, names: Iterable[str]) -> None:
         for name in names:
             self._due.add(name)
-            if name not in self._looking:
-                self._looking.add(name)
-                looks.create_task(self._look_while_due(name))
+            if name not in self._looks:
+                self._looks[name] = self._spawn(self._look_while_due(name))
+
+    def _end_looks(self) -> None:
+        """Cancel them now, since the task that follows the events ends later: none may tell an old state."""
+        for look in self._looks.values():
+            look.cancel()
+        self._looks.clear()
 
     async def _look_while_due(self, name: str) -> None:
         while name in self._due:
@@ -137,7 +140,7 @@ class Following:
             if state is RESTARTING or state.load is LoadState.UNAVAILABLE:
                 self._due.add(name)
                 await asyncio.sleep(AGAIN_SECONDS)
-        self._looking.discard(name)
+        del self._looks[name]
 
     def _settle(self) -> None:
         """Give up on late answers: the first report of all states waits for them."""
