@@ -39,6 +39,8 @@ class Following:
         self._states: dict[str, UnitState] = {}
         self._restarts: dict[str, dict[str, int]] = {}
         """How often each container of a member had been restarted at the last look."""
+        self._told_of: dict[str, float] = {}
+        """When the look at each member began that was told last."""
         self._due: set[str] = set()
         self._looking: set[str] = set()
         self._why_off: str | None = None
@@ -68,6 +70,17 @@ class Following:
         """Forget all states until the engine's unit has been seen again."""
         self._states.clear()
         self._follow_unless(None)
+
+    async def catch_up(self, names: Iterable[str]) -> None:
+        """Tell the states of members after an action on them, of which the engine may tell later."""
+        task, members = self._task, [self._members[name] for name in names if name in self._members]
+        if task is None:
+            return
+        began_seconds = asyncio.get_running_loop().time()
+        looks = await asyncio.gather(*map(self._engines.look, members))
+        for member, (state, _) in zip(members, looks, strict=True):
+            if task is self._task and state.load is not LoadState.UNAVAILABLE:
+                self._tell_look(member.full_name, state, began_seconds)
 
     def _follow_unless(self, why_off: str | None) -> None:
         if why_off != self._why_off:
@@ -126,17 +139,26 @@ class Following:
         while name in self._due:
             await asyncio.sleep(TOGETHER_SECONDS)
             self._due.discard(name)
-            before = self._restarts.get(name, {})
+            before, began_seconds = self._restarts.get(name, {}), asyncio.get_running_loop().time()
             state, containers = await self._engines.look(self._members[name])
             self._restarts[name] = {each.id: each.restarts for each in containers}
             # Podman restarts a container so fast that no state shows it.
             if any(each.restarts > before.get(each.id, each.restarts) for each in containers):
                 state = RESTARTING
-            self._tell({name: state})
-            if state is RESTARTING or state.load is LoadState.UNAVAILABLE:
+            if not self._tell_look(name, state, began_seconds):
+                self._due.add(name)  # the engine may have answered the later one before this one
+            elif state is RESTARTING or state.load is LoadState.UNAVAILABLE:
                 self._due.add(name)
                 await asyncio.sleep(AGAIN_SECONDS)
         self._looking.discard(name)
+
+    def _tell_look(self, name: str, state: UnitState, began_seconds: float) -> bool:
+        """Tell what a look found, unless that of a later one has been told; return whether it was."""
+        if began_seconds < self._told_of.get(name, began_seconds):
+            return False
+        self._told_of[name] = began_seconds
+        self._tell({name: state})
+        return True
 
     def _settle(self) -> None:
         """Give up on late answers: the first report of all states waits for them."""

@@ -221,9 +221,12 @@ class Dispatcher:
                 await earlier.wait()
             guard = ActionGuard(begin, lambda: self._is_replaced(request))
             confirm_seconds = request.confirm_ms / 1000
-            return await self._executor.do(request.action, group, self._probes.probe, confirm_seconds, guard)
+            probe = self._probes.probe
+            results = await self._executor.do(request.action, group, probe, confirm_seconds, guard)
         except Overruled:
-            return (UnitResult(group.id, JobResult.CANCELED),)
+            results = (UnitResult(group.id, JobResult.CANCELED),)
+        await self.observation.catch_up(group.contained)
+        return results
 
     def _is_replaced(self, request: Request) -> bool:
         """Tell whether a newer request for the group has arrived."""
