@@ -103,7 +103,7 @@ class SimulatedContainers:
     def add(self, name: str, status: str = "running", **options: Any) -> SimulatedContainer:  # noqa: ANN401
         """Create a container, which is in this state at once, without an event."""
         self._made += 1
-        options.setdefault("id", f"{self._made:04x}" + "ab" * 30)
+        options.setdefault("id", f"{'e' if self.is_podman else 'd'}{self._made:03x}" + "ab" * 30)
         container = SimulatedContainer(name, **options)
         if status == "running":
             self._run(container)
