@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy_subcommands={
-        "status": LazyCommand("hkswitch.cli.status:status", "Show each group and its units"),
+        "status": LazyCommand("hkswitch.cli.status:status", "Show each group with its units and containers"),
         "start": LazyCommand("hkswitch.cli.actions:start", "Start groups"),
         "stop": LazyCommand("hkswitch.cli.actions:stop", "Stop groups"),
         "restart": LazyCommand("hkswitch.cli.actions:restart", "Restart running groups"),
