@@ -159,6 +159,19 @@ class SimulatedContainers:
         self.tell("kill", container, signal="9")
         self.end(container, 137)
 
+    def restart_by_hand(self, container: SimulatedContainer) -> None:
+        """Restart it, as `docker restart` does."""
+        container.is_stopped_by_hand = True
+        if self.is_podman:
+            self.tell("restart", container)
+        for action in () if self.is_podman or not container.is_alive else ("kill", "stop"):
+            self.tell(action, container)
+        if container.is_alive:
+            self.end(container)
+        self.begin(container)
+        if not self.is_podman:
+            self.tell("restart", container)
+
     def pause(self, container: SimulatedContainer) -> None:
         container.status = "paused"
         self.tell("pause", container)
