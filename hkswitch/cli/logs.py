@@ -23,6 +23,13 @@ from hkswitch.unit_names.contained import contained_among, described, log_comman
 COREDUMP: Final = "MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1"
 """The records of systemd-coredump(8)."""
 
+# TRUST: any user can write a container's name into the journal, through sudo even with root's _UID and under
+# any name of the process. Only an engine is in Docker's unit, or is podman's conmon(8).
+_WRITERS: Final = {
+    Engine.DOCKER: ("_SYSTEMD_UNIT=docker.service",),
+    Engine.PODMAN: tuple(f"_EXE={folder}/conmon" for folder in ("/usr/bin", "/usr/libexec/podman")),
+}
+
 
 @click.command(epilog=examples("sudo hkswitch logs fileserver", "sudo hkswitch logs --follow web"))
 @click.argument("group", metavar="GROUP")
@@ -89,7 +96,5 @@ def matches_of(group_id: str, units: tuple[str, ...], contained: tuple[Member, .
         yield from ("_UID=0", f"OBJECT_SYSTEMD_UNIT={unit}", "+")
     for _, engine, name, is_project in contained:
         if not is_project:
-            # TRUST: only root's engine names containers here, by dockerd itself or by podman's conmon.
-            writer = f"_SYSTEMD_UNIT={engine.unit}" if engine is Engine.DOCKER else "_COMM=conmon"
-            yield from ("_UID=0", writer, f"CONTAINER_NAME={name}", "+")
+            yield from ("_UID=0", *_WRITERS[engine], f"CONTAINER_NAME={name}", "+")
     yield from (*audit.QUERY, f"HKSWITCH_GROUP={group_id}")

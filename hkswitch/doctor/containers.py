@@ -6,7 +6,7 @@ Any user can ask systemd about an engine; only root can ask the engine itself, b
 import asyncio
 import json
 import pwd
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -21,12 +21,15 @@ from hkswitch.doctor.finding import (
     WITH_SUDO,
     Check,
     Finding,
+    Verdict,
     fail,
     needs_root,
     ok,
     several,
     skip,
+    warn,
 )
+from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.model.config import Config
 from hkswitch.model.config_values import closest
 from hkswitch.model.errors import BusUnavailable, Failure
@@ -40,8 +43,8 @@ from hkswitch.unit_names.contained import (
     engine_problem,
     engine_remedy,
     problem_of,
-    quadlet_of,
     title_of,
+    unit_instead,
 )
 from hkswitch.unit_names.similar import LEAST_SIMILARITY
 
@@ -90,7 +93,11 @@ async def containers(context: Context) -> tuple[Finding]:
         return (skip(Check.CONTAINERS, "systemd does not answer"),)
     except TimeoutError:
         return (skip(Check.CONTAINERS, f"no answer within {ENGINES_TIMEOUT_SECONDS} s"),)
-    return (usable(config, units, seen, users_of_engines()),)
+    found = usable(config, units, seen, users_of_engines())
+    used = tuple(dict.fromkeys(group.engine.unit for group in config.groups if group.contained))
+    if found.verdict is Verdict.OK:
+        found = at_boot(found, used, await _enabled(used))
+    return (found,)
 
 
 def usable(config: Config, units: States, seen: Seen | None, users: Mapping[Engine, str]) -> Finding:
@@ -112,6 +119,16 @@ def usable(config: Config, units: States, seen: Seen | None, users: Mapping[Engi
         return needs_root(Check.CONTAINERS)
     known = (f"{several(_names(config, engine))} known to {title_of(engine)}" for engine in engines)
     return ok(Check.CONTAINERS, "; ".join(known))
+
+
+def at_boot(found: Finding, units: Sequence[str], enabled: Sequence[str]) -> Finding:
+    """Judge whether systemd starts the engines at boot. `enabled`: words of `systemctl is-enabled`."""
+    disabled = [unit for unit, word in zip(units, enabled, strict=False) if word == "disabled"]
+    if not disabled:
+        return found
+    are = "is" if len(disabled) == 1 else "are"
+    what = f"{found.what}, but {' and '.join(disabled)} {are} not enabled at boot"
+    return warn(Check.CONTAINERS, what, f"run `sudo systemctl enable {' '.join(disabled)}`")
 
 
 def engine_fault(engine: Engine, units: States) -> Fault | None:
@@ -137,10 +154,8 @@ def users_of_engines() -> dict[Engine, str]:
     return found
 
 
-def _meant(contained: Member, known: frozenset[Member]) -> str:
-    """Return the most similar name that the engine has; empty if none is, or if a quadlet has this one."""
-    if contained.engine is Engine.PODMAN and quadlet_of(contained.name):
-        return ""
+def meant_by(contained: Member, known: frozenset[Member]) -> str:
+    """Return the most similar name that the engine has for a container or project; empty if none is."""
     kind = contained.engine, contained.is_project
     names = {each.name for each in known if (each.engine, each.is_project) == kind}
     return closest(contained.name, tuple(sorted(names)), LEAST_SIMILARITY)
@@ -161,7 +176,17 @@ def parse_names(engine: Engine, body: bytes) -> Iterator[Member]:
                 yield from contained_among((f"{engine}-compose/{project}",))
 
 
-async def _seen(members: tuple[str, ...], engines: Engines) -> Seen:
+async def seen_by_root(members: Iterable[str]) -> Seen:
+    """Return what root sees of these members; nothing if systemd does not answer."""
+    try:
+        async with asyncio.timeout(ENGINES_TIMEOUT_SECONDS):
+            with await Systemd.connect() as systemd:
+                return await _seen(members, Engines(systemd.states))
+    except (BusUnavailable, TimeoutError):
+        return Seen({})
+
+
+async def _seen(members: Iterable[str], engines: Engines) -> Seen:
     states = await engines.states(members)
     missing = (contained_of(name) for name, state in states.items() if state.load is LoadState.NOT_FOUND)
     known: set[Member] = set()
@@ -181,12 +206,20 @@ def _member_faults(config: Config, seen: Seen) -> list[tuple[Member, Fault]]:
             if (problem := problem_of(contained, state)) is None:
                 continue
             what, remedy = problem
-            if state.load is LoadState.NOT_FOUND and (meant := _meant(contained, seen.known)):
+            meant = "" if unit_instead(contained, state) else meant_by(contained, seen.known)
+            if state.load is LoadState.NOT_FOUND and meant:
                 remedy = f"did you mean {meant}?"
             if state.load is not LoadState.UNAVAILABLE:
                 what = f"{what} (group {group.id})"
             faults.setdefault(Fault(what, remedy), contained)
     return [(contained, fault) for fault, contained in faults.items()]
+
+
+async def _enabled(units: Iterable[str]) -> list[str]:
+    try:
+        return (await run("systemctl", "is-enabled", *units)).output.split()
+    except CannotRun:
+        return []
 
 
 def _rootless(engine: Engine, user: str) -> str:

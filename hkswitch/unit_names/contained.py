@@ -64,20 +64,33 @@ def log_command(contained: Member) -> str:
 
 def problem_of(contained: Member, state: UnitState) -> tuple[str, str] | None:
     """Return why a container or project cannot be used, and the remedy; None if it can."""
+    if instead := unit_instead(contained, state):
+        return f"systemd runs {described(contained)}", f"{instead}, with {_EDIT}"
     match state.load:
         case LoadState.UNAVAILABLE:
             engine = contained.engine
             why = state.sub.removeprefix(f"{engine}: ")
             return f"{title_of(engine)} is unavailable: {why}", engine_remedy(engine, why)
-        case LoadState.BAD_SETTING:
-            return f"systemd runs {described(contained)}", f"{state.sub} instead, with {_EDIT}"
         case LoadState.NOT_FOUND if contained.is_project:
             create = "docker compose" if contained.engine is Engine.DOCKER else "podman-compose"
             remedy = f"run `sudo {create} up -d` in its folder, or correct the name with {_EDIT}"
             return f"{described(contained)} has no containers", remedy
         case LoadState.NOT_FOUND:
-            return f"{described(contained)} does not exist", _remedy_without_container(contained)
+            listing = f"`sudo {contained.engine} ps --all` shows all names"
+            return (
+                f"{described(contained)} does not exist",
+                f"{listing}; correct it with {_EDIT}, or create it",
+            )
     return None
+
+
+def unit_instead(contained: Member, state: UnitState) -> str:
+    """Return which unit to use in place of a container that systemd runs; empty for others."""
+    if state.load is LoadState.BAD_SETTING:
+        return f"{state.sub} instead"
+    is_missing = state.load is LoadState.NOT_FOUND and contained.engine is Engine.PODMAN
+    unit = quadlet_of(contained.name) if is_missing and not contained.is_project else ""
+    return f"use units: [{unit}] instead" if unit else ""
 
 
 def engine_remedy(engine: Engine, why: str) -> str:
@@ -119,9 +132,3 @@ def _unit_making(container: str, quadlet: Path) -> str:
     settings = {name.strip(): value.strip() for name, equals, value in pairs if equals}
     is_made = container == settings.get("ContainerName", f"systemd-{quadlet.stem}")
     return f"{settings.get('ServiceName', quadlet.stem)}.service" if is_made else ""
-
-
-def _remedy_without_container(contained: Member) -> str:
-    if contained.engine is Engine.PODMAN and (unit := quadlet_of(contained.name)):
-        return f"a quadlet makes it: use units: [{unit}] instead, with {_EDIT}"
-    return f"`sudo {contained.engine} ps --all` shows all names; correct it with {_EDIT}, or create it"

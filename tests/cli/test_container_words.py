@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from hkswitch import __version__
-from hkswitch.cli import actions, audit, check, diagnostics, group_table, health, logs, render, status
+from hkswitch.cli import actions, add, audit, check, diagnostics, group_table, health, logs, render, status
 from hkswitch.containers import connection
 from hkswitch.containers.engines import Engines
 from hkswitch.containers.members import Member, unavailable
@@ -23,7 +23,7 @@ from hkswitch.doctor.context import Account, Context
 from hkswitch.doctor.finding import Check, Verdict, ok
 from hkswitch.model import config_file
 from hkswitch.model.config import Config, parse
-from hkswitch.model.errors import BusUnavailable, ConfigError
+from hkswitch.model.errors import BusUnavailable, ConfigError, Exit, Failure
 from hkswitch.model.group import Engine
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
 from hkswitch.protocol.report import BridgeReport, GroupReport, Report, from_object
@@ -51,6 +51,7 @@ groups:
 CONFIG: Final = parse(TEXT.encode(), "config.yaml")
 ENGINES_UP: Final = {"docker.service": UP, "podman.socket": UP, doctor.SNAP_UNIT: NO_UNIT}
 EDIT: Final = "`sudo hkswitch edit`"
+IN_UNITS: Final = f"use units: [wiki.service] instead, with {EDIT}"
 INSTALL: Final = "install Docker, or set `engine: podman`"
 UNMASK: Final = "run `sudo systemctl unmask docker.service`"
 LISTED: Final = f"`sudo docker ps --all` shows all names; correct it with {EDIT}, or create it"
@@ -207,19 +208,13 @@ def test_without_a_daemon_only_root_asks_the_engines(
         ),
         (
             {"podman/systemd-wiki": OF_UNIT},
-            [f"systemd runs Podman's container systemd-wiki; use units: [wiki.service] instead, with {EDIT}"],
+            [f"systemd runs Podman's container systemd-wiki; {IN_UNITS}"],
         ),
         (
             {"podman/systemd-wiki": GONE, "podman/notes": GONE},
             [
-                (
-                    "Podman's container systemd-wiki does not exist; "
-                    f"a quadlet makes it: use units: [wiki.service] instead, with {EDIT}"
-                ),
-                (
-                    "Podman's container notes does not exist; "
-                    f"a quadlet makes it: use units: [blog.service] instead, with {EDIT}"
-                ),
+                f"systemd runs Podman's container systemd-wiki; {IN_UNITS}",
+                f"systemd runs Podman's container notes; {IN_UNITS.replace('wiki', 'blog')}",
             ],
         ),
         ({"docker/systemd-wiki": GONE}, [f"Docker's container systemd-wiki does not exist; {LISTED}"]),
@@ -339,7 +334,7 @@ def test_the_log_of_a_group_with_containers_is_that_of_its_units_and_of_their_en
     words = " ".join(shown)
     assert "_SYSTEMD_UNIT=smbd.service + " in words
     assert "+ _UID=0 _SYSTEMD_UNIT=docker.service CONTAINER_NAME=photos + " in words
-    assert "+ _UID=0 _COMM=conmon CONTAINER_NAME=wiki + " in words
+    assert "+ _UID=0 _EXE=/usr/bin/conmon _EXE=/usr/libexec/podman/conmon CONTAINER_NAME=wiki + " in words
     assert words.count("CONTAINER_NAME") == 2
     assert "hkswitch-command" not in words
     assert words.endswith("HKSWITCH_GROUP=photos")
@@ -395,7 +390,7 @@ def test_the_diagnostics_name_the_containers() -> None:
         (
             "{containers: [a, notes, mine], engine: podman}",
             {"podman.socket": LoadState.LOADED},
-            ["32: warning: groups.web.containers[1]: a quadlet makes it; use units: [blog.service] instead"],
+            ["32: warning: groups.web.containers[1]: systemd runs it; use units: [blog.service] instead"],
         ),
         ("{containers: [notes]}", {"docker.service": LoadState.LOADED}, []),
     ],
@@ -413,6 +408,67 @@ def test_check_warns_about_engines_that_are_missing_and_containers_of_quadlets(
     data = f"groups: {{web: {text}}}".encode()
     check.print_warnings(data, parse(data, "c.yaml"), Path("c.yaml"))
     assert capsys.readouterr().err.splitlines() == [f"c.yaml:1:{line}" for line in said]
+
+
+@pytest.mark.parametrize(
+    ("user_id", "states", "known", "refused", "note"),
+    [
+        (0, {"docker/photos": UP}, [], "", ""),
+        (0, {}, [], "", ""),  # systemd does not answer
+        (4242, {"docker/photos": GONE}, [], "", ""),
+        (0, {"docker/photos": GONE}, ["podman/photo"], "Docker's container photos does not exist", ""),
+        (
+            0,
+            {"docker/photos": GONE},
+            ["docker/photo"],
+            "Docker's container photos does not exist; did you mean photo?",
+            "",
+        ),
+        (
+            0,
+            {"podman/notes": GONE},
+            ["podman/note"],
+            "systemd runs Podman's container notes; use units: [blog.service] instead",
+            "",
+        ),
+        (
+            0,
+            {
+                "docker/a": unavailable("docker.service is inactive"),
+                "docker/b": unavailable("docker.service is inactive"),
+            },
+            [],
+            "",
+            (
+                "hkswitch: Docker is unavailable: docker.service is inactive; "
+                "run `sudo systemctl enable --now docker.service`\n"
+            ),
+        ),
+    ],
+)
+def test_add_refuses_containers_that_cannot_be_used(  # noqa: PLR0917
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    user_id: int,
+    states: dict[str, UnitState],
+    known: list[str],
+    refused: str,
+    note: str,
+) -> None:
+    async def seen_by_root(members: Iterable[str]) -> doctor.Seen:
+        assert [*members] == [*CONFIG.groups[0].contained]
+        return doctor.Seen(states, frozenset(contained.contained_among(known)))
+
+    monkeypatch.setattr(os, "geteuid", lambda: user_id)
+    monkeypatch.setattr(doctor, "seen_by_root", seen_by_root)
+    if refused:
+        with pytest.raises(Failure) as caught:
+            add.check_containers(CONFIG.groups[0])
+        assert str(caught.value) == f"cannot add the group: {refused}"
+        assert caught.value.exit_code is Exit.USAGE
+    else:
+        add.check_containers(CONFIG.groups[0])
+    assert capsys.readouterr().err == note
 
 
 # The doctor
@@ -516,7 +572,7 @@ def seen(known: Iterable[str] = (), **states: UnitState) -> doctor.Seen:
             {},
             Verdict.FAIL,
             "systemd runs Podman's container wiki (group wiki)",
-            f"use units: [wiki.service] instead, with {EDIT}",
+            IN_UNITS,
         ),
         (
             {},
@@ -544,7 +600,7 @@ def test_a_missing_container_of_a_quadlet_is_not_taken_for_a_similar_one() -> No
     config = parse(b"groups: {wiki: {containers: [systemd-wiki], engine: podman}}", "c.yaml")
     known = frozenset(contained.contained_among(["podman/systemd-wikis"]))
     found = doctor.usable(config, ENGINES_UP, doctor.Seen({"podman/systemd-wiki": GONE}, known), {})
-    assert found.advice == f"a quadlet makes it: use units: [wiki.service] instead, with {EDIT}"
+    assert found.advice == IN_UNITS
 
 
 @pytest.mark.parametrize(
@@ -643,6 +699,30 @@ def test_the_users_who_run_an_engine_are_found_by_its_socket(
         tmp_path.joinpath(name).touch()
     me = pwd.getpwuid(os.geteuid()).pw_name
     assert doctor.users_of_engines() == {Engine.DOCKER: me, Engine.PODMAN: me}
+
+
+@pytest.mark.parametrize(
+    ("enabled", "text"),
+    [
+        (["enabled", "static"], "well"),
+        (
+            ["alias", "disabled"],
+            "well, but podman.socket is not enabled at boot; run `sudo systemctl enable podman.socket`",
+        ),
+        (
+            ["disabled", "disabled"],
+            (
+                "well, but docker.service and podman.socket are not enabled at boot; "
+                "run `sudo systemctl enable docker.service podman.socket`"
+            ),
+        ),
+        ([], "well"),  # systemctl cannot be run
+    ],
+)
+def test_an_engine_that_does_not_start_at_boot_is_a_warning(enabled: list[str], text: str) -> None:
+    found = doctor.at_boot(ok(Check.CONTAINERS, "well"), ("docker.service", "podman.socket"), enabled)
+    assert str(found) == text
+    assert found.verdict is (Verdict.WARN if "disabled" in enabled else Verdict.OK)
 
 
 @pytest.mark.parametrize(("is_member", "verdict"), [(False, Verdict.OK), (True, Verdict.FAIL)])

@@ -173,6 +173,19 @@ async def test_a_start_of_a_project_starts_again_no_job_that_has_finished(engine
 
 @OF_EACH
 @in_virtual_time
+async def test_a_project_that_is_down_starts_as_a_whole(engine: Engine) -> None:
+    both = BothEngines()
+    simulated = both.by_engine[engine]
+    simulated.add_service("immich", "db", "exited")  # some end with 0 when they are stopped
+    simulated.add_service("immich", "web", "exited", exit_status=143)
+    member = f"{engine}-compose/immich"
+    assert await both.act(START, member) == [f"{member} done"]
+    assert sorted(simulated.acts) == ["start immich-db-1", "start immich-web-1"]
+    assert await both.state(member) == "active (2 running)"
+
+
+@OF_EACH
+@in_virtual_time
 async def test_a_project_whose_jobs_have_all_finished_runs_them_again(engine: Engine) -> None:
     both = BothEngines()
     both.by_engine[engine].add_service("backup", "job", "exited", ends_after_seconds=0.1)

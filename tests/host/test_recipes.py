@@ -178,9 +178,9 @@ def podman(host: Host) -> Iterator[None]:
     """Podman, with an image of the recipe's name, and without a process limit, which the host lacks."""
     host.write("/etc/containers/containers.conf.d/host.conf", "[containers]\npids_limit = 0\n")
     sh(host, f'tar -C / -c bin/busybox | podman import --change "CMD $0" - {IMAGE}', SERVER)
-    host.run("systemctl", "enable", "--now", "podman.socket")
+    host.run("systemctl", "start", "podman.socket")
     yield
-    host.run("systemctl", "disable", "--now", "podman.socket", "podman.service")
+    host.run("systemctl", "stop", "podman.socket", "podman.service")
 
 
 @pytest.fixture(scope="module")
@@ -351,14 +351,23 @@ def test_the_log_of_a_container_is_shown_if_its_engine_writes_it_to_the_journal(
         host,
         f"{run} --name={name} {image} /bin/busybox echo greetings; {run} {image} /bin/busybox echo strangers",
     )
+    # As any local user can, as root by sudo, and under the name of an engine's program.
+    forged = f"MESSAGE=forged\nCONTAINER_NAME={name}\n"
+    sh(
+        host,
+        'ln -sf /usr/bin/logger /tmp/conmon; printf "%s" "$0" | /tmp/conmon --journald; rm /tmp/conmon',
+        forged,
+    )
     eventually(lambda: "greetings" in host.run("hkswitch", "logs", recipe.group).stdout)
+    eventually(lambda: "forged" in host.run("journalctl", f"CONTAINER_NAME={name}").stdout)
     shown = host.run("hkswitch", "logs", recipe.group)
     assert "strangers" not in shown.stdout
+    assert "forged" not in shown.stdout
     assert f"`sudo {program} logs {name}`" in shown.stderr
 
 
 @every(CONTAINER, OF_PODMAN)
-def test_the_doctor_knows_the_containers_and_similar_ones(
+def test_the_doctor_and_add_know_the_containers_and_similar_ones(
     host: Host, recipe: Recipe, service: Service
 ) -> None:
     program, name = ("docker", "photos") if recipe.title == CONTAINER else ("podman", "notes")
@@ -368,6 +377,10 @@ def test_the_doctor_knows_the_containers_and_similar_ones(
     found = host.run("hkswitch", "doctor", check=False).stdout
     sh(host, f"{program} rename {name}-1 {name}")
     assert f"container {name} does not exist (group {recipe.group}); did you mean {name}-1?" in found
+    add = ("hkswitch", "add", "--dry-run", "--id=more", "--engine", program, "--container")
+    assert host.run(*add, name).returncode == Exit.OK
+    refused = host.run(*add, f"{name}s", check=False)
+    assert (refused.returncode, f"did you mean {name}?" in refused.stderr) == (Exit.USAGE, True)
 
 
 @every(QUADLET)
