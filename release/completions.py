@@ -45,6 +45,8 @@ VALUES: Final[Mapping[str, Value]] = {
     "NAME": Value.FREE,
     "ID": Value.FREE,
     "TYPE": Value.FREE,
+    "PROJECT": Value.FREE,
+    "ENGINE": Value.FREE,
     "IP": Value.FREE,
     "N": Value.FREE,
 }

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "network": {"model", "network"},
     "containers": {"containers", "model"},
     "openssl": set(),
-    "unit_names": {"model", "unit_names"},
+    "unit_names": {"containers", "model", "unit_names"},
     "editing": {"editing", "model", "serviceswitch"},
     "serviceswitch": {"containers", "model", "openssl", "protocol", "serviceswitch", "systemd"},
     "backend": {"backend", "model", "protocol"},
@@ -41,7 +41,7 @@ MAY_IMPORT = {
 
 MODULE_MAY_IMPORT = {
     "cli/actions.py": {"backend", "cli", "control", "model", "protocol", "unit_names"},
-    "cli/add.py": {"cli", "editing", "model", "unit_names"},
+    "cli/add.py": {"cli", "doctor", "editing", "model", "unit_names"},
     "cli/audit.py": {"cli", "model"},
     "cli/backup.py": {"backup", "cli", "control", "daemon", "doctor", "hap", "model"},
     "cli/check.py": {"cli", "doctor", "model", "unit_names"},
@@ -53,7 +53,7 @@ MODULE_MAY_IMPORT = {
     "cli/health.py": {"control", "editing", "model", "protocol", "unit_names"},
     "cli/import_homebridge.py": {"cli", "homebridge", "model"},
     "cli/take_over.py": {"cli", "control", "daemon", "doctor", "hap", "homebridge", "model"},
-    "cli/logs.py": {"cli", "control", "model", "protocol", "unit_names"},
+    "cli/logs.py": {"cli", "containers", "control", "model", "protocol", "unit_names"},
     "cli/main.py": {"cli"},
     "cli/options.py": {"control", "model"},
     "cli/pair.py": {"cli", "control", "hap", "model", "protocol"},
@@ -87,6 +87,9 @@ MODULE_MAY_IMPORT = {
     "systemd/jobs.py": {"model"},
     "systemd/outcome.py": {"model"},
     "systemd/watch.py": {"model"},
+    "unit_names/similar.py": {"model"},
+    "unit_names/systemctl.py": {"model", "unit_names"},
+    "unit_names/unit_files.py": {"unit_names"},
     "containers/answers.py": {"model"},
 }
 """Of the rooms that wire others, what each module may; and what knows less than its room."""
@@ -380,6 +383,9 @@ def test_the_helper_imports_nothing_of_the_daemons() -> None:
     assert rooms == {"__init__", "containers", "model", "openssl", "protocol", "serviceswitch", "systemd"}
 
 
+NAMES_A_SOCKET = re.compile(r"(docker|podman)\.sock\b")
+
+
 @pytest.mark.parametrize("program", ["hkswitch.daemon.service", "hkswitch.cli.demo"])
 def test_the_daemon_knows_no_systemd_and_no_bus(program: str) -> None:
     modules = closure(program)
@@ -388,6 +394,17 @@ def test_the_daemon_knows_no_systemd_and_no_bus(program: str) -> None:
     assert {dotted.split(".")[0] for module in modules for dotted in imported(module)}.isdisjoint(
         {"sdbus", "dbus_fast", "jeepney"}
     )
+
+
+@pytest.mark.parametrize("program", ["hkswitch.daemon.service", "hkswitch.cli.demo"])
+def test_the_daemon_knows_no_container_engine_and_not_where_its_socket_is(program: str) -> None:
+    modules = closure(program)
+    assert "containers" not in {module.parent.name for module in modules}
+    assert [module.name for module in modules if NAMES_A_SOCKET.search(module.read_text())] == []
+    engines = closure("hkswitch.containers.connection")
+    assert [module.name for module in engines if NAMES_A_SOCKET.search(module.read_text())] == [
+        "connection.py"
+    ]
 
 
 def test_the_helper_does_not_know_which_units_are_dangerous() -> None:

@@ -309,7 +309,7 @@ def rooms(names: set[str]) -> set[str]:
 def test_the_helper_imports_yaml_and_sdbus_of_others_and_its_own_rooms() -> None:
     found = imported("-m", "hkswitch.serviceswitch", "--version")
     assert foreign(found) == {"yaml", "sdbus"}
-    assert rooms(found) == {"model", "openssl", "protocol", "serviceswitch", "systemd"}
+    assert rooms(found) == {"containers", "model", "openssl", "protocol", "serviceswitch", "systemd"}
 
 
 @pytest.fixture(scope="module")

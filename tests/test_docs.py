@@ -26,6 +26,7 @@ from hkswitch.doctor.mdns import HAP_SERVICE_TYPE
 from hkswitch.doctor.programs import Completed
 from hkswitch.model import config_file
 from hkswitch.model.config import BridgeConfig, parse
+from hkswitch.model.group import Engine
 from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.unit_state import Action
 from hkswitch.network.endpoint import Endpoint
@@ -70,7 +71,7 @@ def commands(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_block_has_a_language_with_a_check(path: Path) -> None:
     languages = {language for _, language, _ in BLOCK.findall(path.read_text())}
-    assert languages <= {"console", "yaml", "sh", "ini", ""}
+    assert languages <= {"console", "yaml", "sh", "ini", "nft", ""}
     assert all(block.startswith("$ ") for block in blocks(path, "console"))
     assert not any(line.startswith("$ ") for block in blocks(path, "") for line in block.splitlines())
     assert path.read_text().count("```") == 2 * len(BLOCK.findall(path.read_text()))
@@ -94,6 +95,14 @@ def test_a_unit_has_sections_and_settings(block: str) -> None:
     unit.read_string(block)
     assert unit.sections()
     assert all(value for section in unit.sections() for value in unit[section].values())
+
+
+@pytest.mark.parametrize("block", blocks_of_all("nft"))
+def test_nft_accepts_a_ruleset(block: str) -> None:
+    """Where nft and a network of our own are available, as in CI."""
+    nft = ("unshare", "--net", "nft")
+    if subprocess.run([*nft, "list", "ruleset"], check=False, capture_output=True).returncode == 0:
+        subprocess.run([*nft, "--check", "--file", "-"], input=block, text=True, check=True)
 
 
 # Commands: each program has a rule, and no rule accepts everything
@@ -144,11 +153,15 @@ def of_systemctl(words: Sequence[str]) -> None:
             pass
         case ["enable" | "disable", "--now", "hkswitch"]:
             pass
+        case ["enable", "--now", unit] if unit in {engine.unit for engine in Engine}:
+            pass
         case ["enable", "--now", unit] | [
             "start" | "stop" | "restart" | "reload" | "status" | "edit" | "show",
             unit,
         ]:
             assert unit in units()
+        case ["enable", "container-vpn"]:
+            pass  # tests/host/test_vpn_recipe.py runs it
         case ["disable", "--now", "homebridge"]:
             pass  # tests/host/test_moving.py has such a unit
         case ["kill", "--kill-whom=main", "-s", "USR1", unit]:
@@ -235,6 +248,12 @@ def of_moving_page(words: Sequence[str]) -> None:
     assert words in [shlex.split(command)[1:] for command in commands(page)]
 
 
+def of_recipes_page(words: Sequence[str]) -> None:
+    """`tests/host/test_vpn_recipe.py` runs them."""
+    page = ROOT / "docs" / "recipes.md"
+    assert words in [shlex.split(command)[1:] for command in commands(page)]
+
+
 RULES: dict[str, Callable[[Sequence[str]], None]] = {
     ".ci/run": of_checkout,
     "cd": of_release_page,
@@ -242,6 +261,7 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "avahi-browse": of_avahi_browse,
     "cp": of_moving_page,
     "dnf": of_dnf,
+    "docker": of_recipes_page,
     "firewall-cmd": of_firewall,
     "git": of_git,
     "grep": of_moving_page,
@@ -301,6 +321,7 @@ def test_a_command_exists(command: str) -> None:
         "serviceswitch status webb",
         "systemctl restart hkswitchd",
         "systemctl disable hkswitch",
+        "systemctl enable --now docker.socket",
         "systemctl kill hkswitch",
         "systemd-analyze plot hkswitch",
         "journalctl -u homebridge",
@@ -321,6 +342,8 @@ def test_a_command_exists(command: str) -> None:
         "sha256sum --check SHA512SUMS",
         "ssh-keygen -Y check -f signers",
         "curl https://example.org",
+        "docker network create vpn",
+        "systemctl enable containers-vpn",
     ],
 )
 def test_a_command_that_does_not_exist_is_found(command: str) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from hkswitch.cli import backup, render, reset, restore
+from hkswitch.containers.answers import Container
+from hkswitch.containers.members import Member, unavailable
 from hkswitch.control import STATE_FOLDER
 from hkswitch.hap import state_file, state_writer
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, StateTooNew
@@ -79,6 +81,58 @@ def test_a_state_is_shown_as_the_documents_explain_it(
     if "partial" in shown:
         assert f".Li {shown}" in MANUAL or f".It Li {shown}" in MANUAL
         assert not group.state(states, verdict).on  # type: ignore[union-attr] # it is partial
+
+
+CONTAINER = Container("0" * 64, "photos", "running")
+PAUSED = CONTAINER._replace(name="ml", status="paused")
+ENDED = CONTAINER._replace(name="db", status="exited", exit_status=137)
+JOB = CONTAINER._replace(name="migrate", status="exited")
+OF_CONTAINERS = (
+    (ROOT / "docs" / "man" / "hkswitch.yaml.5")
+    .read_text()
+    .partition(".Sh CONTAINERS")[2]
+    .partition("\n.El")[0]
+)
+
+
+@pytest.mark.parametrize(
+    ("containers", "shown"),
+    [
+        ([CONTAINER], "on"),
+        ([CONTAINER._replace(health="healthy")], "on"),
+        ([CONTAINER._replace(health="starting")], "starting"),
+        ([CONTAINER._replace(health="unhealthy")], "failed"),
+        ([CONTAINER._replace(status="restarting")], "failed"),
+        ([PAUSED], "partial"),
+        ([CONTAINER, PAUSED], "partial"),
+        ([CONTAINER, ENDED], "partial"),
+        ([ENDED], "off"),
+        ([CONTAINER, JOB], "on"),
+        ([JOB], "off"),
+        ([CONTAINER, JOB._replace(restarts_itself=True)], "partial"),
+        ([], "missing"),
+        ([CONTAINER._replace(unit="wiki.service")], "missing"),
+        (None, "missing"),
+    ],
+)
+def test_a_project_is_shown_as_the_manual_explains_it(containers: list[Container] | None, shown: str) -> None:
+    group = Group("album", "Album", compose="immich")
+    [member] = map(Member.of, group.contained)
+    found = unavailable("docker.service is inactive") if containers is None else member.state(containers)
+    state = group.state({member.full_name: found}, None)
+    assert state is not None
+    assert render._state(GroupReport("album", "Album", state, 0, {member.full_name: found}), 0) == shown
+    assert re.findall(r"^\.It (\w+)$", OF_CONTAINERS, re.MULTILINE) == [
+        *("starting", "failed", "partial", "off", "missing")
+    ]
+
+
+@pytest.mark.parametrize(
+    "state", [found.value for found in (LoadState.UNAVAILABLE, ActiveState.PARTIAL, ActiveState.FAILING)]
+)
+def test_the_manual_has_the_words_that_only_containers_have(state: str) -> None:
+    of_json = MANUAL.partition("values of\n.Li load\n")[2].partition("\n.Pp\n")[0]
+    assert f".Li {state}\n" in of_json
 
 
 def test_the_table_of_symptoms_explains_the_numbers() -> None:

@@ -206,7 +206,9 @@ def _print_reasons(path: Path, group_id: str, failure: str, since_unix_seconds: 
             whose = f"the commands of {group_id}" if group.commands else ""
             for unit in failed_units(group, failure)[:MOST_JOURNALS]:
                 _print_error(_journal(unit, since_unix_seconds, whose))
-            _print_hints_for(unit for unit, state in group.units.items() if state.load is LoadState.NOT_FOUND)
+            missing = (unit for unit, state in group.units.items() if state.load is LoadState.NOT_FOUND)
+            _print_hints_for(unit for unit in missing if "/" not in unit)
+            _print_remedies(group)
 
 
 def _print_hints_for(units: Iterable[str]) -> None:
@@ -218,33 +220,55 @@ def _print_hints_for(units: Iterable[str]) -> None:
             _print_error(f"hkswitch: {unit} does not exist; {hint}")
 
 
+def _print_remedies(group: GroupReport) -> None:
+    """Print what to do about containers that cannot be used; each thing once."""
+    from hkswitch.unit_names.contained import contained_among, problem_of  # noqa: PLC0415 -- few groups have one
+
+    contained = contained_among(group.units)
+    for problem in dict.fromkeys(problem_of(each, group.units[each.full_name]) for each in contained):
+        if problem is not None:
+            _print_error(f"hkswitch: {'; '.join(problem)}")
+
+
 def _print_how_to_allow(action: Action, group_id: str) -> None:
-    """Print how a group of units would allow an action that is not in its actions in the service's config."""
+    """Print how a group with members would allow an action that is not in its actions in the config."""
     try:
         groups = config_file.read(config_file.DEFAULT).groups
     except (ConfigError, ConfigUnreadable):
         return
     for group in groups:
-        if group.id == group_id and group.units and action not in group.actions:
+        if group.id == group_id and group.members and action not in group.actions:
             actions = ", ".join(each for each in Action if each in {*group.actions, action})
             how = f"run `sudo hkswitch edit`, and set `actions: [{actions}]` in group {group_id}"
             _print_error(f"hkswitch: to allow {action}, {how}")
 
 
 def failed_units(group: GroupReport, failure: str) -> tuple[str, ...]:
-    """Return the units whose journals explain a failed action: failed ones that the failure names."""
+    """Return the members whose logs explain a failed action: failed ones that the failure names.
+
+    Of a container, the failure alone tells: one that ended with an error is only inactive.
+    """
     if group.commands:
         return (f"hkswitch-command-{group.id}[.:]*",)  # a detached command has a colon and a number
     named = set(failure.split())
-    failed = (unit for unit, state in group.units.items() if state.health is UnitHealth.FAILED)
-    return tuple(unit for unit in failed if unit in named)
+    of_interest = (
+        name
+        for name, state in group.units.items()
+        if state.health is UnitHealth.FAILED or ("/" in name and state.health is not UnitHealth.MISSING)
+    )
+    return tuple(name for name in of_interest if name in named)
 
 
 def _journal(unit: str, since_unix_seconds: float, whose: str = "") -> str:
     """Return the last lines of a unit's journal; if there are none for this user, the command for root.
 
-    `whose`: words for a unit that is a pattern.
+    `whose`: words for a unit that is a pattern. The engines keep the logs of containers.
     """
+    if "/" in unit:
+        from hkswitch.unit_names.contained import contained_of, log_command  # noqa: PLC0415 -- as above
+
+        if contained := contained_of(unit):
+            return f"`{log_command(contained)}` shows the log of {unit}"
     if lines := _last_lines(unit, since_unix_seconds):
         return "\n".join([f"Last lines of {whose or unit}:", *(f"  {line}" for line in lines)])
     return f"`sudo journalctl -u {shlex.quote(unit)}` shows the log of {whose or unit}"

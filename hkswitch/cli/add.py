@@ -1,5 +1,6 @@
-"""`hkswitch add`: writes a new group of units into the configuration."""
+"""`hkswitch add`: writes a new group of units and containers into the configuration."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import click
 
 from hkswitch.cli.config_change import apply_change, dry_run_option, make_change, show_change, to_change
+from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples
 from hkswitch.editing.example import is_example
@@ -14,19 +16,31 @@ from hkswitch.editing.new_group import new_group, unit_of
 from hkswitch.editing.splice import with_group
 from hkswitch.model.config import parse
 from hkswitch.model.errors import ConfigError, Exit, Failure
-from hkswitch.model.group import AccessoryType, Group
+from hkswitch.model.group import AccessoryType, Engine, Group
 from hkswitch.model.unit_state import LoadState
 from hkswitch.unit_names import systemctl
 
 
 @click.command(
     epilog=examples(
-        'sudo hkswitch add smbd nmbd --name "File Server"', "sudo hkswitch add nginx --restart --dry-run"
+        'sudo hkswitch add smbd nmbd --name "File Server"',
+        "sudo hkswitch add nginx --restart --dry-run",
+        "sudo hkswitch add --container photos",
     )
 )
-@click.argument("units", nargs=-1, required=True, metavar="UNIT...")
+@click.argument("units", nargs=-1, metavar="[UNIT]...")
+@click.option("--container", "containers", multiple=True, metavar="NAME", help="Add a container, repeatable")
+@click.option("--compose", default="", metavar="PROJECT", help="Add the containers of a compose project")
+@click.option(
+    "--engine",
+    type=click.Choice([each.value for each in Engine]),
+    metavar="ENGINE",
+    help="Engine of the containers: docker or podman [docker]",
+)
 @click.option("--name", metavar="NAME", help="Name in the Home app [made from the id]")
-@click.option("--id", "group_id", metavar="ID", help="Id of the group [made from the name, or the unit]")
+@click.option(
+    "--id", "group_id", metavar="ID", help="Id of the group [made from the name, the unit or the container]"
+)
 @click.option(
     "--type",
     "kind",
@@ -39,24 +53,41 @@ from hkswitch.unit_names import systemctl
 @dry_run_option
 @config_option
 def add(  # noqa: PLR0913 -- one for each option
+    *,
     units: tuple[str, ...],
+    containers: tuple[str, ...],
+    compose: str,
+    engine: str | None,
     name: str | None,
     group_id: str | None,
     kind: str,
     config_file: Path,
-    *,
     restart: bool,
     dry_run: bool,
 ) -> None:
-    """Add a group of units.
+    """Add a group of units and containers.
 
     Writes the group into the configuration, where everything else stays as it is, shows the change, and
     reloads the daemon. Groups of the example configuration are replaced, unless one of their units exists.
     `hkswitch edit` covers everything else, such as checks and commands.
     """
+    if not (units or containers or compose):
+        raise click.UsageError("name a UNIT, or use --container or --compose")
+    if engine and not (containers or compose):
+        raise click.UsageError("--engine applies only with --container or --compose")
     full_names = tuple(dict.fromkeys(map(unit_of, units)))
+    group = new_group(
+        full_names,
+        name,
+        group_id,
+        AccessoryType(kind),
+        restart=restart,
+        containers=tuple(dict.fromkeys(containers)),
+        compose=compose,
+        engine=Engine(engine or Engine.DOCKER),
+    )
     check_units(full_names)
-    group = new_group(full_names, name, group_id, AccessoryType(kind), restart=restart)
+    check_containers(group)
     with to_change(config_file, dry_run=dry_run) as original:
         replaced = _of_example(original.data, str(config_file))
         data = with_group(original.data, str(config_file), group, replaced)
@@ -86,6 +117,29 @@ def check_units(units: Sequence[str]) -> None:
             say(f"hkswitch: {note}", err=True)
 
 
+def check_containers(group: Group) -> None:
+    """Raise `Failure` if the engine has no such container, or if a unit runs it; only root can tell."""
+    if not group.contained or os.geteuid() != 0:
+        return
+    from hkswitch.doctor import containers  # noqa: PLC0415 -- slow to import, and few groups have any
+    from hkswitch.unit_names import contained as words  # noqa: PLC0415 -- as above
+
+    states, known = in_event_loop(containers.seen_by_root(group.contained))
+    unavailable: dict[str, None] = {}
+    for member, state in states.items():
+        contained = words.contained_of(member)
+        if contained is None or (problem := words.problem_of(contained, state)) is None:
+            continue
+        if state.load is LoadState.UNAVAILABLE:
+            unavailable["; ".join(problem)] = None
+            continue
+        meant = containers.meant_by(contained, known)
+        hint = words.unit_instead(contained, state) or (f"did you mean {meant}?" if meant else "")
+        raise Failure(f"cannot add the group: {problem[0]}" + (f"; {hint}" if hint else ""), Exit.USAGE)
+    for note in unavailable:
+        say(f"hkswitch: {note}", err=True)
+
+
 def _of_example(data: bytes, file: str) -> tuple[str, ...]:
     """Return the ids of those groups of the example configuration of which no unit exists."""
     try:
@@ -100,4 +154,4 @@ def _of_example(data: bytes, file: str) -> tuple[str, ...]:
 
 
 def _described(group: Group) -> str:
-    return f'group {group.id} ("{group.name}" in the Home app): {", ".join(group.units)}'
+    return f'group {group.id} ("{group.name}" in the Home app): {", ".join(group.members)}'

@@ -1,7 +1,7 @@
 """`hkswitch check`: validates the configuration.
 
-It also warns about dangerous units, about units, users and directories that this machine lacks, and about
-programs that root does not trust.
+It also warns about dangerous units, about units, container engines, users and directories that this machine
+lacks, about containers of quadlets, and about programs that root does not trust.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,10 +17,11 @@ from hkswitch.model.config import Config, parse
 from hkswitch.model.config_file import config_bytes
 from hkswitch.model.dangerous_units import entries_of, warnings
 from hkswitch.model.errors import Problem
-from hkswitch.model.group import Group
+from hkswitch.model.group import Engine, Group
 from hkswitch.model.misspelt_suffixes import unit_meant
+from hkswitch.model.unit_state import LoadState
 from hkswitch.model.yaml_nodes import Node, Position, Scalar, Sequence, read
-from hkswitch.unit_names import systemctl
+from hkswitch.unit_names import contained, systemctl
 
 
 @click.command(epilog=examples("hkswitch check", "hkswitch check --config new.yaml"))
@@ -29,8 +30,8 @@ def check(config_file: Path) -> None:
     """Validate the configuration.
 
     Also warns about units that would cut off hkswitch or the machine when switched, about misspelt suffixes,
-    about units, users and directories that do not exist on this machine, and about programs that root would
-    run although other users can write them.
+    about units, container engines, users and directories that do not exist on this machine, about containers
+    of quadlets, and about programs that root would run although other users can write them.
     """
     contents = config_bytes(config_file)
     print_warnings(contents, parse(contents, str(config_file)), config_file)
@@ -40,8 +41,11 @@ def check(config_file: Path) -> None:
 def print_warnings(contents: bytes, config: Config, config_file: Path) -> None:
     """Print the warnings about a valid config on standard error, in the order of the file."""
     groups = entries_of(entries_of(read(contents, []))["groups"])
-    of_machine = (*_of_machine(groups, config), *_missing_units(groups, config))
-    for found in sorted((*warnings(contents, config), *of_machine)):
+    wanted = (*_units_of(config), *(group.engine.unit for group in config.groups if group.contained))
+    states = systemctl.load_states(wanted)
+    of_machine = (*_of_machine(groups, config), *_missing_units(groups, config, states))
+    of_engines = _containers(groups, config, states)
+    for found in sorted((*warnings(contents, config), *of_machine, *of_engines)):
         # As compilers print them, so that editors can jump there.
         place = f"{config_file}:{found.line}:{found.column}"
         say(f"{place}: warning: {found.path}: {found.message}", err=True)
@@ -94,9 +98,15 @@ def _why_refused(program: str) -> str:
     return ""
 
 
-def _missing_units(groups: Mapping[str, Node], config: Config) -> Iterator[Problem]:
+def _units_of(config: Config) -> Iterator[str]:
+    return (unit for group in config.groups for unit in group.units)
+
+
+def _missing_units(
+    groups: Mapping[str, Node], config: Config, states: Mapping[str, LoadState]
+) -> Iterator[Problem]:
     """Yield the units that systemd does not find, where it is running."""
-    missing = systemctl.missing(unit for group in config.groups for unit in group.units)
+    missing = [unit for unit in dict.fromkeys(_units_of(config)) if states.get(unit) is LoadState.NOT_FOUND]
     hints = systemctl.hints(missing)
     for group in config.groups:
         units = entries_of(groups[group.id]).get("units")
@@ -104,3 +114,19 @@ def _missing_units(groups: Mapping[str, Node], config: Config) -> Iterator[Probl
             if unit in missing and not unit_meant(unit) and isinstance(units, Sequence):
                 hint = f"; {hints[unit]}" if unit in hints else ""
                 yield units.items[index].position.problem(f"{unit} does not exist{hint}")
+
+
+def _containers(
+    groups: Mapping[str, Node], config: Config, states: Mapping[str, LoadState]
+) -> Iterator[Problem]:
+    """Yield the engines that this machine lacks, and the containers that only a unit can start and stop."""
+    for group in config.groups:
+        keys = entries_of(groups[group.id])
+        place = keys.get("containers") or keys.get("compose")
+        state = states.get(group.engine.unit)
+        if place is not None and state in {LoadState.NOT_FOUND, LoadState.MASKED}:
+            yield place.position.problem("; ".join(contained.engine_problem(group.engine, state)))
+        names = keys.get("containers")
+        for index, name in enumerate(group.containers if group.engine is Engine.PODMAN else ()):
+            if isinstance(names, Sequence) and (unit := contained.quadlet_of(name)):
+                yield names.items[index].position.problem(f"systemd runs it; use units: [{unit}] instead")

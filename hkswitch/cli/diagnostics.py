@@ -42,7 +42,7 @@ LIBRARIES: Final = ("HAP-python", "zeroconf", "sdbus", "cryptography", "h11", "P
 
 HEADER: Final = """\
 hkswitch diagnostics, {now}
-Contains names of services, groups, users and interfaces, addresses of this machine, and log lines.
+Contains names of services, containers, groups, users and interfaces, addresses of this machine, and logs.
 Contains no setup codes, keys, complete controller IDs or command arguments.
 Read it before you share it."""
 
@@ -153,6 +153,8 @@ def _group_lines(group: Group) -> Iterator[str]:
     yield f"group {group.id} ({group.name}): {group.type}, {actions}{restart}"
     if group.units:
         yield f"  units: {' '.join(group.units)}"
+    if group.contained:
+        yield f"  containers: {' '.join(group.contained)}"
     argvs = {"check": group.check}
     if (commands := group.commands) is not None:
         argvs = {name: getattr(commands, name) for name in ("start", "stop", "restart", "status")}

@@ -1,6 +1,6 @@
 """The groups of a report as a table, or one below the other if the terminal is too narrow for a table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from rich.text import Text
@@ -9,13 +9,15 @@ from hkswitch.cli.layout import cells, wrapped
 
 HEADINGS: Final = ("group", "name", "state", "units", "last action")
 STATE_COLUMN: Final = HEADINGS.index("state")
+UNITS_AND_CONTAINERS: Final = "units and containers"
+"""The heading in place of `units` if a group has containers: only their names have a slash."""
 GAP_CELLS: Final = 2
 LEAST_ACTION_CELLS: Final = 24
 """The last action can be a long sentence; in a narrower column it would be hard to read."""
 
 
 class GroupRow(NamedTuple):
-    """A group as texts: its units are lines of their own, and only its name and last action may be broken."""
+    """A group as texts: each member is a line of its own, and only name and last action may be broken."""
 
     id: str
     name: str
@@ -28,14 +30,26 @@ class GroupRow(NamedTuple):
 def group_lines(rows: Sequence[GroupRow], columns: int) -> Iterator[Text]:
     """Yield the lines for a terminal of this width. Only words longer than a line exceed it."""
     cells_of_rows = [_cells_of(row) for row in rows]
-    widths = _widths(cells_of_rows, columns)
+    headings = _headings(rows)
+    widths = _widths(cells_of_rows, headings, columns)
     if widths is None:
         for row in rows:
             yield from _below(row, columns)
         return
-    yield Text(_line(HEADINGS, widths), "bold")
+    yield Text(_line(headings, widths), "bold")
     for row, texts in zip(rows, cells_of_rows, strict=True):
         yield from _beside(row, texts, widths)
+
+
+def _headings(rows: Sequence[GroupRow]) -> tuple[str, ...]:
+    if any(has_container(row.units) for row in rows):
+        return tuple(UNITS_AND_CONTAINERS if heading == "units" else heading for heading in HEADINGS)
+    return HEADINGS
+
+
+def has_container(members: Iterable[str]) -> bool:
+    """Whether one of these members is a container, by its name, which a state may follow."""
+    return any("/" in member.partition(" ")[0] for member in members)
 
 
 def _cells_of(row: GroupRow) -> tuple[list[str], ...]:
@@ -43,13 +57,13 @@ def _cells_of(row: GroupRow) -> tuple[list[str], ...]:
     return [row.id], [row.name], [row.state], [*row.units], [row.last_action]
 
 
-def _widths(rows: Sequence[tuple[list[str], ...]], columns: int) -> list[int] | None:
+def _widths(rows: Sequence[tuple[list[str], ...]], headings: Sequence[str], columns: int) -> list[int] | None:
     """Return the widths of the columns, or None if a table needs more room."""
     natural = [
         max(cells(text) for texts in (*(row[at] for row in rows), [heading]) for text in texts or [""])
-        for at, heading in enumerate(HEADINGS)
+        for at, heading in enumerate(headings)
     ]
-    excess = sum(natural) + GAP_CELLS * (len(HEADINGS) - 1) - columns
+    excess = sum(natural) + GAP_CELLS * (len(headings) - 1) - columns
     for heading, least_cells in (("last action", LEAST_ACTION_CELLS), ("name", 0)):
         at = HEADINGS.index(heading)
         words = [word for row in rows for text in row[at] for word in text.split()]

@@ -10,7 +10,7 @@ from typing import Final
 
 from hkswitch import __version__
 from hkswitch.control import STATE_FOLDER
-from hkswitch.model.unit_state import LoadState
+from hkswitch.model.unit_state import LoadState, UnitState
 from hkswitch.protocol.report import STARTING, BridgeReport, Report
 
 RESTART: Final = "run `sudo systemctl restart hkswitch`"
@@ -23,7 +23,7 @@ _BROKEN: Final = frozenset({LoadState.NOT_FOUND, LoadState.MASKED, LoadState.BAD
 def problems(report: Report) -> list[str]:
     """Return the problems of the service's bridge and its groups; none if all is well."""
     bridge = () if report.bridge is None else _of_bridge(report.bridge)
-    return [*bridge, *_of_units(report)]
+    return [*bridge, *_of_members(report)]
 
 
 def _of_bridge(bridge: BridgeReport) -> Iterator[str]:
@@ -42,20 +42,40 @@ def _of_bridge(bridge: BridgeReport) -> Iterator[str]:
         yield f"the bridge waits for a network; {DOCTOR}"
 
 
-def _of_units(report: Report) -> Iterator[str]:
-    """Yield the units that systemd cannot load, each with its first group; only the first of many."""
-    broken: dict[str, tuple[str, LoadState]] = {}
+def _of_members(report: Report) -> Iterator[str]:
+    """Yield the members that cannot be used, each problem with its first group; only the first of many."""
+    broken: dict[str, tuple[str, str, UnitState]] = {}
     for group in report.groups:
-        for unit, state in group.units.items():
-            if state.load in _BROKEN:
-                broken.setdefault(unit, (group.id, state.load))
+        for member, state in group.units.items():
+            if subject := _broken_part(member, state):
+                broken.setdefault(subject, (group.id, member, state))
     if broken and _is_unused_example(report):
         yield "these are the example groups; replace them with `sudo hkswitch add`"
         return
-    for unit, (group_id, load) in islice(broken.items(), MOST_UNITS_NAMED):
-        yield f"group {group_id}: {_problem_of(unit, load)}"
+    for group_id, member, state in islice(broken.values(), MOST_UNITS_NAMED):
+        yield f"group {group_id}: {_problem_of_member(member, state)}"
     if (more := len(broken) - MOST_UNITS_NAMED) > 0:
         yield f"and {more} more of these; {DOCTOR}"
+
+
+def _broken_part(member: str, state: UnitState) -> str:
+    """Return what tells a problem from others, empty if there is none: an engine that is off has one."""
+    if "/" not in member:
+        return member if state.load in _BROKEN else ""
+    problem = _problem_of_contained(member, state)
+    return member if problem and state.load is not LoadState.UNAVAILABLE else problem
+
+
+def _problem_of_member(member: str, state: UnitState) -> str:
+    return _problem_of_contained(member, state) or _problem_of(member, state.load)
+
+
+def _problem_of_contained(member: str, state: UnitState) -> str:
+    """Return why a container or compose project cannot be used, and the remedy; empty if it can."""
+    from hkswitch.unit_names.contained import contained_of, problem_of  # noqa: PLC0415 -- few groups have one
+
+    contained = contained_of(member)
+    return "; ".join((problem_of(contained, state) if contained else None) or ())
 
 
 def _is_unused_example(report: Report) -> bool:

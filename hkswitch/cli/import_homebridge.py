@@ -80,7 +80,7 @@ def import_homebridge(  # noqa: PLR0913 -- one for each option
     """Import switches from a Homebridge config.
 
     Converts the switches of the plugins cmdSwitch2, cmdSwitch and Script2, with a comment on each: to units
-    where that is certain, and to commands otherwise. It runs none of the commands.
+    or containers where that is certain, and to commands otherwise. It runs none of the commands.
 
     With --take-over, which needs root, hkswitch also becomes the bridge that phones know: their rooms, names
     and automations stay. Stop Homebridge before that. Nothing is ever written into its folder.

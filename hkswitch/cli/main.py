@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy_subcommands={
-        "status": LazyCommand("hkswitch.cli.status:status", "Show each group and its units"),
+        "status": LazyCommand("hkswitch.cli.status:status", "Show each group with its units and containers"),
         "start": LazyCommand("hkswitch.cli.actions:start", "Start groups"),
         "stop": LazyCommand("hkswitch.cli.actions:stop", "Stop groups"),
         "restart": LazyCommand("hkswitch.cli.actions:restart", "Restart running groups"),
@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
         "check": LazyCommand("hkswitch.cli.check:check", "Validate the configuration"),
         "reload": LazyCommand("hkswitch.cli.reload:reload", "Apply a changed configuration"),
         "doctor": LazyCommand("hkswitch.cli.doctor:doctor", "Diagnose problems and suggest fixes"),
-        "add": LazyCommand("hkswitch.cli.add:add", "Add a group of units"),
+        "add": LazyCommand("hkswitch.cli.add:add", "Add a group of units and containers"),
         "remove": LazyCommand("hkswitch.cli.remove:remove", "Remove groups from the configuration"),
         "edit": LazyCommand("hkswitch.cli.edit:edit", "Edit the configuration"),
         "logs": LazyCommand("hkswitch.cli.logs:logs", "Show the log of a group"),

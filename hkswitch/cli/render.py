@@ -9,7 +9,7 @@ from typing import Final
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from hkswitch.cli.group_table import GroupRow, group_lines
+from hkswitch.cli.group_table import GroupRow, group_lines, has_container
 from hkswitch.cli.layout import NARROWEST_COLUMNS, wrapped
 from hkswitch.cli.rich_console import FittedConsole
 from hkswitch.control import START_SERVICE, STATE_FOLDER
@@ -52,11 +52,12 @@ def rendered(
     `daemon_ended`: whether the daemon has exited since this report. `state_folder`: for suggested commands.
     """
     rows = [_row(group, now_unix_seconds) for group in report.groups]
-    lines = (
-        [Text(DAEMON_ENDED, "yellow"), Text()]
-        if daemon_ended
-        else _bridge_lines(report.bridge, now_unix_seconds, state_folder)
-    )
+    if daemon_ended:
+        lines = [Text(DAEMON_ENDED, "yellow"), Text()]
+    elif report.bridge is None:
+        lines = _lines_without_bridge(report)
+    else:
+        lines = _bridge_lines(report.bridge, now_unix_seconds, state_folder)
     return Group(
         *(_fit(line, columns) for line in lines),
         *group_lines(rows, columns),
@@ -115,10 +116,14 @@ def show_problems(problems: Sequence[str], terminal: Console) -> None:
         _print(Group(Text(), Text("Problems:", "bold red"), *lines), terminal)
 
 
-def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_folder: Path) -> list[Text]:
-    if bridge is None:
-        what = f"The daemon is not running; {START_SERVICE}. These states come from systemd."
-        return [Text(what, "yellow"), Text()]
+def _lines_without_bridge(report: Report) -> list[Text]:
+    has_containers = any(has_container(group.units) for group in report.groups)
+    whose = "systemd and the container engines" if has_containers else "systemd"
+    what = f"The daemon is not running; {START_SERVICE}. These states come from {whose}."
+    return [Text(what, "yellow"), Text()]
+
+
+def _bridge_lines(bridge: BridgeReport, now_unix_seconds: float, state_folder: Path) -> list[Text]:
     running = _ago(bridge.running_since_unix_seconds, now_unix_seconds)
     lines = [Text(f"{bridge.name}: running for {running}, {_where(bridge)}", "bold")]
     if bridge.addresses and bridge.network:
@@ -157,7 +162,8 @@ def _state(group: GroupReport, now_unix_seconds: float) -> str:
             return "unknown"
         case GroupState.PARTIAL:
             up = sum(unit.health is UnitHealth.UP for unit in group.units.values())
-            return f"partial {up}/{len(group.units)}"
+            # Of a paused container, or of a project some of whose containers run, its own line says more.
+            return f"partial {up}/{len(group.units)}" if up else "partial"
         case GroupState.STARTING | GroupState.STOPPING if group.since_unix_seconds:
             return f"{group.state} {_ago(group.since_unix_seconds, now_unix_seconds)}"
         case state:

@@ -1,12 +1,16 @@
-"""`hkswitch status`: the states of the groups, from the daemon, or from systemd if it is not running."""
+"""`hkswitch status`: the states of the groups, from the daemon.
+
+If it is not running, they come from systemd, and root also asks the container engines.
+"""
 
 import gc
 import json
+import os
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -17,8 +21,12 @@ from hkswitch.cli.options import config_option, examples, json_option, state_opt
 from hkswitch.control import STATE_FOLDER, client, is_of_service, socket_of
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.unit_state import GroupState
+from hkswitch.model.unit_state import GroupState, UnitState
 from hkswitch.protocol.report import GroupReport, Report, as_object, unknown_group
+
+if TYPE_CHECKING:
+    from hkswitch.model.group import Group
+    from hkswitch.systemd.units import Systemd
 
 ASK_DAEMON_AGAIN_SECONDS: Final = 1.0
 """The interval between attempts to reconnect to a daemon that has exited; a restart takes a few seconds."""
@@ -40,11 +48,12 @@ class WatchedReport(NamedTuple):
 def status(
     groups: tuple[str, ...], config_file: Path, state_folder: Path, *, as_json: bool, watched: bool
 ) -> None:
-    """Show each group and its units.
+    """Show each group with its units and containers.
 
     With one GROUP, the exit code is 0 if it is on, and 3 if not. While the service is stopped, the states
-    come from systemd, and only then is --config read. Problems, if there are any, are listed at the end, with
-    their remedies. --watch needs a running daemon, and reconnects when it restarts.
+    come from systemd, and for root also from container engines; only then is --config read. Problems, if
+    there are any, are listed at the end, with their remedies. --watch needs a running daemon, and reconnects
+    when it restarts.
     """
     groups = tuple(dict.fromkeys(groups))
     if watched:
@@ -101,26 +110,38 @@ def from_daemon(state_folder: Path) -> Report | None:
 
 
 async def from_systemd(config_file: Path) -> Report:
-    """Return a report on the units without asking a daemon. Raises `Failure`."""
+    """Return a report on the groups without asking a daemon. Raises `Failure`."""
     from hkswitch.systemd.units import Systemd  # noqa: PLC0415 -- sdbus is slow to import
 
     config = await read_within(config_file, CONFIG_TIMEOUT_SECONDS)
     with await Systemd.connect() as systemd:
-        states = await systemd.states(unit for group in config.groups for unit in group.units)
+        states = await _states(systemd, config.groups)
     groups = (
         GroupReport(
             id=group.id,
             name=group.name,
             state=group.state(states, None),
             since_unix_seconds=0,
-            units={unit: states[unit] for unit in group.units},
+            units={member: states[member] for member in group.members if member in states},
             commands=group.commands is not None,
+            why="" if states.keys() >= {*group.contained} else f"only root can ask {group.engine}; use sudo",
             assumed=group.assume_state,
             momentary=group.momentary,
         )
         for group in config.groups
     )
     return Report(None, tuple(groups))
+
+
+async def _states(systemd: "Systemd", groups: "Collection[Group]") -> Mapping[str, UnitState]:
+    """Return the states of all members, without those of containers unless root asks."""
+    states = await systemd.states(unit for group in groups for unit in group.units)
+    contained = dict.fromkeys(each for group in groups for each in group.contained)
+    if not contained or os.geteuid() != 0:
+        return states
+    from hkswitch.containers.engines import Engines  # noqa: PLC0415 -- few groups have containers
+
+    return {**states, **await Engines(systemd.states).states(contained)}
 
 
 def select_groups(report: Report, group_ids: Collection[str]) -> Report:

@@ -104,6 +104,6 @@ def _at(found: Any, kind: type[_T], *path: str) -> _T:  # noqa: ANN401 -- parsed
     """Return the value at `path`, an empty one if there is none."""
     for key in path:
         found = found.get(key) if isinstance(found, dict) else None
-    if found is not None and not isinstance(found, kind):
+    if isinstance(found, bool) or not (found is None or isinstance(found, kind)):
         raise EngineUnavailable(f"the engine's {path[-1]!r} is not a {kind.__name__}")
     return kind() if found is None else found

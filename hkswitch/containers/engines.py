@@ -81,7 +81,10 @@ class Engines:
         if state.load is not LoadState.LOADED:
             return UnitResult(member.full_name, JobResult.REFUSED, state.sub)
         if action is Action.START:
-            found = member.counted(found)  # also those that run: an earlier request may be stopping them
+            is_down = not any(state_of(each).is_running for each in found)
+            wanted = found if is_down else member.counted(found)
+            # Docker calls a container running until it has stopped.
+            found = [each for each in wanted if each.status != "running" or each.id in self._locks]
         elif action is Action.RESTART:
             found = [each for each in found if state_of(each).is_running]
         acts = await _all(self._act(action, member, each, begin) for each in found)

@@ -141,9 +141,10 @@ class Following:
             self._due.discard(name)
             before, began_seconds = self._restarts.get(name, {}), asyncio.get_running_loop().time()
             state, containers = await self._engines.look(self._members[name])
-            self._restarts[name] = {each.id: each.restarts for each in containers}
-            # Podman restarts a container so fast that no state shows it.
-            if any(each.restarts > before.get(each.id, each.restarts) for each in containers):
+            # Docker counts a restart before it waits for it, and podman restarts too fast for any state.
+            counts = {each.id: each.restarts - (each.status == "restarting") for each in containers}
+            self._restarts[name] = counts
+            if any(count > before.get(each, count) for each, count in counts.items()):
                 state = RESTARTING
             if not self._tell_look(name, state, began_seconds):
                 self._due.add(name)  # the engine may have answered the later one before this one

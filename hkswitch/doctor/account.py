@@ -1,8 +1,9 @@
-"""Checks the daemon's user, its state folder, and the pairings that are stored there."""
+"""Checks the daemon's user and its groups, its state folder, and the pairings that are stored there."""
 
 import grp
 import logging
 import os
+import pwd
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,16 +35,19 @@ SYSUSERS_FILE: Final = "hkswitch.conf"
 SYSUSERS_FOLDERS: Final = tuple(
     map(Path, ("/etc/sysusers.d", "/run/sysusers.d", "/usr/local/lib/sysusers.d", "/usr/lib/sysusers.d"))
 )
+DOCKER_GROUP: Final = "docker"
+"""The group of Docker's socket, through which its members can become root."""
 STATE_FOLDER_MODE: Final = 0o700
 LEAST_FREE_BYTES: Final = 2 * state_file.LARGEST_BYTES
 """Room for the largest state file next to the one that it replaces."""
 
 
 async def user(context: Context) -> tuple[Finding]:
-    """Check that the daemon's user and group exist."""
+    """Check that the daemon's user and group exist, and that no group gives the user root's rights."""
     is_installed = any(folder.joinpath(SYSUSERS_FILE).exists() for folder in SYSUSERS_FOLDERS)
     has_user = context.account is not None
-    return (exist(has_user=has_user, has_group=_has_group(), is_installed=is_installed),)
+    found = exist(has_user=has_user, has_group=_has_group(), is_installed=is_installed)
+    return (without_docker(found, is_member=has_user and _is_in(DOCKER_GROUP)),)
 
 
 async def state(context: Context) -> tuple[Finding]:
@@ -88,6 +92,15 @@ def exist(*, has_user: bool, has_group: bool, is_installed: bool) -> Finding:
         advice = f"run `sudo systemd-sysusers {SYSUSERS_FILE}`" if is_installed else "install hkswitch"
         return fail(Check.USER, f"there is no {' or '.join(missing)} {DAEMON_USER}", advice)
     return ok(Check.USER, f"user and group {DAEMON_USER} exist")
+
+
+def without_docker(found: Finding, *, is_member: bool) -> Finding:
+    """Judge whether the daemon's user may use Docker's socket: it could then become root."""
+    if not is_member:
+        return found
+    what = f"the user {DAEMON_USER} is in the group {DOCKER_GROUP}, so the daemon could become root"
+    advice = f"run `sudo gpasswd -d {DAEMON_USER} {DOCKER_GROUP}` and `sudo systemctl restart {DAEMON_UNIT}`"
+    return fail(Check.USER, what, advice)
 
 
 def folder_fault(folder: Path, mode: int, *, owned: bool) -> Finding | None:
@@ -198,3 +211,12 @@ def _has_group() -> bool:
     except KeyError:
         return False
     return True
+
+
+def _is_in(group: str) -> bool:
+    """Whether the daemon's user is in a group; false if there is no such group."""
+    try:
+        found, account = grp.getgrnam(group), pwd.getpwnam(DAEMON_USER)
+    except KeyError:
+        return False
+    return found.gr_gid in os.getgrouplist(account.pw_name, account.pw_gid)

@@ -8,6 +8,7 @@ from typing import Final
 from hkswitch.doctor.account import pairing, state, user
 from hkswitch.doctor.clock import clock
 from hkswitch.doctor.configuration import configuration, trust
+from hkswitch.doctor.containers import containers
 from hkswitch.doctor.context import Context, collect
 from hkswitch.doctor.finding import Check, Finding, Verdict, fail, skip
 from hkswitch.doctor.firewall import firewall
@@ -31,6 +32,7 @@ CHECKS: Final[dict[tuple[Check, ...], CheckFunction]] = {
     (Check.SERVICE,): service,
     (Check.HELPER,): helper,
     (Check.BUS, Check.UNITS): bus_and_units,
+    (Check.CONTAINERS,): containers,
     (Check.NETWORK,): network,
     (Check.PORT,): port,
     (Check.MDNS,): mdns,

@@ -36,6 +36,7 @@ class Check(StrEnum):
     HELPER = "helper"
     BUS = "bus"
     UNITS = "units"
+    CONTAINERS = "containers"
     NETWORK = "network"
     PORT = "port"
     MDNS = "mdns"

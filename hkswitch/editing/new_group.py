@@ -1,4 +1,4 @@
-"""Makes a group from what was typed: units, perhaps a name, perhaps an id. Pure: no I/O."""
+"""Makes a group from what was typed: its members, perhaps a name, perhaps an id. Pure: no I/O."""
 
 import re
 from collections.abc import Sequence
@@ -7,26 +7,44 @@ from unicodedata import normalize
 
 from hkswitch.model import config_values
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.group import AccessoryType, Group
+from hkswitch.model.group import AccessoryType, Engine, Group
 from hkswitch.model.unit_state import Action
 from hkswitch.model.yaml_nodes import Position, Scalar
 
 _LONGEST_ID: Final = 64
 
 
-def new_group(
-    units: Sequence[str], name: str | None, group_id: str | None, kind: AccessoryType, *, restart: bool
+def new_group(  # noqa: PLR0913 -- one for each option
+    units: Sequence[str],
+    name: str | None,
+    group_id: str | None,
+    kind: AccessoryType,
+    *,
+    restart: bool,
+    containers: Sequence[str] = (),
+    compose: str = "",
+    engine: Engine = Engine.DOCKER,
 ) -> Group:
-    """Return the group for these full unit names. Raises `Failure` for what the config would refuse."""
-    if name is None and group_id is None and len(units) > 1:
-        raise Failure('cannot name a group of several units; use `--name "A Name"`', Exit.USAGE)
-    found_id = group_id or (id_of(name) if name else "") or id_of(units[0].rpartition(".")[0])
+    """Return the group with these members; units have their full names.
+
+    Raises `Failure` for what the config would refuse, but for names that are too short for the engine.
+    """
+    stems = [*(unit.rpartition(".")[0] for unit in units), *containers, *([compose] if compose else [])]
+    if name is None and group_id is None and len(stems) > 1:
+        what = "units" if len(stems) == len(units) else "members"
+        raise Failure(f'cannot name a group of several {what}; use `--name "A Name"`', Exit.USAGE)
+    found_id = group_id or (id_of(name) if name else "") or id_of(stems[0])
     if not found_id:
         raise Failure("cannot make an id; use `--id`", Exit.USAGE)
     found_id = _converted(found_id, config_values.group_id)
     shown = _converted(name or _words(found_id), config_values.name)
     actions = {Action.START, Action.STOP, *([Action.RESTART] if restart else [])}
-    return Group(found_id, shown, tuple(units), kind, frozenset(actions), restart)
+    return Group(
+        *(found_id, shown, tuple(units), kind, frozenset(actions), restart),
+        containers=tuple(_converted(each, config_values.container) for each in containers),
+        engine=engine,
+        compose=_converted(compose, config_values.project) if compose else "",
+    )
 
 
 def unit_of(typed: str) -> str:

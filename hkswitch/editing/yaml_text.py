@@ -1,10 +1,10 @@
 """Writes values as YAML that hkswitch reads as exactly these values. Pure: no I/O."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from hkswitch.model.group import AccessoryType, Group
+from hkswitch.model.group import AccessoryType, Engine, Group
 
 _NEEDS_NO_QUOTES = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*( [A-Za-z0-9_./@-]+)*")
 _NO_TEXT: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
@@ -28,10 +28,24 @@ def short_unit(unit: str) -> str:
     return unit if "." in stem else stem
 
 
+def member_keys(
+    units: Sequence[str], containers: Sequence[str], engine: Engine, compose: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Yield the keys of a group's members, and their values as YAML."""
+    if units:
+        yield "units", flow_list(map(short_unit, units))
+    if containers:
+        yield "containers", flow_list(containers)
+    if compose:
+        yield "compose", yaml_scalar(compose)
+    if engine is not Engine.DOCKER and (containers or compose):
+        yield "engine", engine
+
+
 def keys_of(group: Group) -> Iterator[tuple[str, str]]:
-    """Yield the keys of a group of units, and their values as YAML; without those that have the default."""
+    """Yield the keys of a group with members, and their values as YAML, but for defaults."""
     yield "name", yaml_scalar(group.name)
-    yield "units", flow_list(map(short_unit, group.units))
+    yield from member_keys(group.units, group.containers, group.engine, group.compose)
     if group.type is not AccessoryType.SWITCH:
         yield "type", group.type
     if group.restart:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from hkswitch.homebridge import tokens
-from hkswitch.homebridge.evaluation import BUILTINS, SHELLS, follow
+from hkswitch.homebridge.evaluation import follow
 from hkswitch.homebridge.scripts import Script
 from hkswitch.homebridge.state import MOST_LENGTH, Status
 from hkswitch.homebridge.systemctl import ROOT, Call, Verb, plain_name, scalar, without_sudo
-from hkswitch.homebridge.tokens import Literal, NotUnderstood, ShellWord
+from hkswitch.homebridge.tokens import BUILTINS, SHELLS, Literal, NotUnderstood, ShellWord
 from hkswitch.homebridge.wording import quoted
 from hkswitch.model import config_values as values
 from hkswitch.model.group import Argv
@@ -48,7 +48,7 @@ class Resources(NamedTuple):
 
 
 class CommandEffect(NamedTuple):
-    """The effect of a command: an action on units and nothing else, if that is certain.
+    """The effect of a command: an action on units or containers and nothing else, if that is certain.
 
     `is_constant`: it always ends in the same way. `why`: the reason why nothing is certain.
     """
@@ -165,23 +165,25 @@ def _effect(text: str, machine: Resources) -> CommandEffect:
 
 
 def _judged(ran: list[Call | None], status: Status) -> CommandEffect:
-    """Return the action of all programs together, if it is one on units."""
+    """Return the action of all programs together, if it is one on units or on one engine's containers."""
     calls = [each for each in ran if each]
     verbs = {each.verb for each in calls}
+    members = tuple(dict.fromkeys(member for each in calls for member in each.members))
     why = ""
     if isinstance(status, int) and status:
         why = "it refuses these arguments"
     elif None in ran:
         why = "it runs other programs, too"
     elif len(verbs) != 1:
-        why = "it does more than one thing" if verbs else "it does nothing with units"
+        why = "it does more than one thing" if verbs else "it does nothing with units or containers"
+    elif len({member.rpartition("/")[0] for member in members}) > 1:
+        why = "it acts on units and containers, or on two container engines"
     elif Verb.STATUS in verbs and status != frozenset(range(len(ran))):
-        why = "its exit status does not depend on the units alone"
+        why = "its exit status does not depend on its units or containers alone"
     if why:
         return CommandEffect(None, isinstance(status, int), why)
-    units = tuple(dict.fromkeys(unit for each in calls for unit in each.units))
-    any_of = any(each.any_of for each in calls)
-    return CommandEffect(Call(verbs.pop(), units, any_of), isinstance(status, int))
+    differences = dict.fromkeys(each.difference for each in calls if each.difference)
+    return CommandEffect(Call(verbs.pop(), members, "; ".join(differences)), isinstance(status, int))
 
 
 # What to say about it

@@ -19,6 +19,10 @@ _NO_ROOM: Final = f"HomeKit allows at most {MOST_ACCESSORIES} accessories per br
 _SAME_NAME: Final = "a later switch has the same name, and the plugin keeps only that one"
 _KEPT: Final = "an earlier switch has the same name, and is not imported"
 _OF_A_NAME: Final = "a name has letters, digits, spaces and apostrophes"
+_ABOUT_CONTAINERS: Final = (
+    "Containers belong to the Docker or Podman that runs as root; hkswitch cannot see rootless ones.",
+    "A container that is paused, unhealthy or restarting counts as off.",
+)
 _TO_TRY: Final = (
     "Validate it with `hkswitch check --config FILE`, install it, and try each with `sudo hkswitch start ID`,"
 )
@@ -53,7 +57,8 @@ def convert(config: bytes, file: str, machine: Resources, folder: str = "") -> I
     origins = {each.group_id: Origin(each.draft.switch.name, each.name) for each in entries if each.group}
     of_units = sum(1 for each in entries if each.group and each.group.units)
     text = _text(entries, left, found.notes, machine, file)
-    imported = Imported(text, left, found.notes, origins, of_units)
+    of_containers = sum(1 for each in entries if each.group and each.group.containers)
+    imported = Imported(text, left, found.notes, origins, of_units, of_containers)
     if not origins:
         raise NothingImported(file, imported)
     try:
@@ -117,6 +122,8 @@ def _text(
     head += [f"first {first}{' (see the notes below)' if with_notes else ''}."]
     if any(each.group and each.group.commands for each in groups):
         head += [_about_user(machine)]
+    if any(each.group and each.group.containers for each in groups):
+        head += _ABOUT_CONTAINERS
     if off_only := [each.group_id for each in groups if each.group and each.group.is_off_only]:
         head += [f"Without an on_cmd, these can only be turned off: {', '.join(off_only)}."]
     head += ["", *(f"{note[0].upper()}{note[1:]}." for note in notes)] if notes else []
@@ -138,7 +145,7 @@ def _lines(entry: _Entry) -> list[str]:
     lines = [f"{called(switch.name)}{what}"]
     lines += (f"  {each}" for each in (*entry.draft.why, *entry.draft.notes))
     commands = ("on_cmd", switch.on), ("off_cmd", switch.off), ("state_cmd", switch.state)
-    if not entry.group or entry.group.units:
+    if not entry.group or not entry.group.commands:
         lines += [f"  {kind}: {text}" for kind, text in commands if text]
     group = writer.group(entry.group_id, entry.name, entry.group) if entry.group else []
     return [*writer.comment(lines, "  "), *group]

@@ -1,28 +1,19 @@
-"""Follows shell text without running it, to find its calls of systemctl. Pure: no I/O.
+"""Follows shell text without running it, to find its actions on units and containers. Pure: no I/O.
 
 It knows a small part of the language: functions, case, if, lists, blocks and subshells. Anything else, and
 whatever depends on how a program ends, raises `NotUnderstood`: it never guesses.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from hkswitch.homebridge import tokens
-from hkswitch.homebridge.scripts import Script
-from hkswitch.homebridge.state import State, Status, condition, matches
+from hkswitch.homebridge import containers, tokens
+from hkswitch.homebridge.scripts import Script, ScriptRun
+from hkswitch.homebridge.state import State, Status, both, condition, matches
 from hkswitch.homebridge.systemctl import ROOT, Call, call, plain_name, without_sudo
-from hkswitch.homebridge.tokens import Cursor, Expansion, NotUnderstood, ShellWord
-
-SHELLS: Final = frozenset({"sh", "bash", "dash"})
-BUILTINS = re.compile(
-    r"[.:!]|alias|bg|break|builtin|case|cd|command|continue|coproc|declare|disown|enable|eval|exec|exit|export"
-    r"|fg|for|function|getopts|hash|if|jobs|let|local|logout|mapfile|popd|pushd|read|readarray|readonly|return"
-    r"|select|set|shift|shopt|source|times|trap|type|typeset|ulimit|umask|unalias|unset|until|wait|while"
-)
-MOST_READ: Final = 50_000
-"""Commands and their words, those in branches that are not taken included."""
+from hkswitch.homebridge.tokens import Cursor, Expansion, NotUnderstood, ShellWord, plain_word
 
 _CLOSING: Final = frozenset({"then", "else", "elif", "fi", "esac", "}", ";;", ")"})
 _UNKNOWN: Final = {
@@ -36,33 +27,21 @@ _FUNCTION = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _HARMLESS = re.compile(r"\d*>/dev/null|\d*>&[12]", re.ASCII)
 """Redirections that change only where messages go."""
 
+_OF_ERRORS: Final = frozenset({"2>/dev/null"})
+"""Those that leave the output as it is."""
+
 
 def follow(text: str, scripts: Mapping[str, Script], *, root: bool) -> tuple[list[Call | None], Status]:
     """Return the programs that a command runs, in their order, and its exit status.
 
-    None stands for a program that does something else than an action on units. Raises `NotUnderstood`.
+    None stands for a program that does something else than such an action. Raises `NotUnderstood`.
     """
-    run = _Run(scripts)
+    run = ScriptRun(scripts)
     try:
         status = _Shell(run, Script("sh", tokens.read(text)), (), root=root).run()
     except RecursionError:
         raise NotUnderstood("it is nested too deeply") from None
     return run.ran, status
-
-
-class _Run:
-    """What the shells of a run have in common."""
-
-    def __init__(self, scripts: Mapping[str, Script]) -> None:
-        self.scripts = scripts
-        self.ran: list[Call | None] = []
-        self._read = 0
-
-    def count(self, read: int) -> None:
-        """Count what was read. Raises `NotUnderstood` if it is too much."""
-        self._read += read
-        if self._read > MOST_READ:
-            raise NotUnderstood("it takes too long")
 
 
 class _Ended(Exception):
@@ -72,7 +51,7 @@ class _Ended(Exception):
 class _Shell:
     """A shell that reads and follows a script in one go. What is not `live` is only read."""
 
-    def __init__(self, run: _Run, script: Script, arguments: tuple[str, ...], *, root: bool) -> None:
+    def __init__(self, run: ScriptRun, script: Script, arguments: tuple[str, ...], *, root: bool) -> None:
         known = {"(id -u)": "0", **({"EUID": "0", "UID": "0"} if script.is_bash else {})} if root else {}
         self._run = run
         self._script = script
@@ -119,7 +98,7 @@ class _Shell:
             if live and sign == "&&" and not isinstance(before, int):
                 with self._state.bounded():
                     self._command(live=True)
-                self._state.end(_both(before, self._state.status))
+                self._state.end(both(before, self._state.status))
             else:
                 self._command(live=live and self._state.succeeded() == (sign == "&&"))
 
@@ -192,7 +171,7 @@ class _Shell:
         return live and any(word.plain == "*" or self._state.text(word) == text for word in words)
 
     def _function(self, name: str, *, live: bool) -> None:
-        if not _FUNCTION.fullmatch(name) or BUILTINS.fullmatch(name):
+        if not _FUNCTION.fullmatch(name) or tokens.BUILTINS.fullmatch(name):
             raise NotUnderstood(f"a function '{name}'")
         if self._tokens.take("("):
             self._tokens.expect(")")
@@ -213,32 +192,40 @@ class _Shell:
             raise NotUnderstood("a condition in [[ ]]")
         right = self._tokens.expression() if sign == "=~" else self._tokens.word()
         self._tokens.expect("]]")
-        if live:
-            text = self._state.text(left)
-            if isinstance(right, str):
-                holds = matches(text, right)
-            else:
-                holds = condition([text, sign, self._state.text(right)])
-            self._state.end(int(not holds))
+        if not live:
+            return
+        if isinstance(right, str):
+            self._state.end(int(not matches(self._state.text(left), right)))
+        elif asked := self._asked([plain_word("test"), left, plain_word(sign), right]):
+            self._note(asked)
+        else:
+            self._state.end(int(not condition([self._state.text(left), sign, self._state.text(right)])))
 
     def _simple(self, *, live: bool) -> None:
-        words: list[ShellWord] = []
-        redirections: list[str] = []
-        while token := self._tokens.word_or_redirection():
-            if isinstance(token, str):
-                redirections.append(token + self._tokens.word().plain)
-            else:
-                words.append(token)
-            if self._tokens.next == "(" and len(words) == 1 and not redirections:
-                self._function(words[0].plain, live=live)
-                return
+        words, redirections = self._tokens.simple_command()
+        if self._tokens.next == "(" and len(words) == 1 and not redirections:
+            self._function(words[0].plain, live=live)
+            return
         self._run.count(len(words))
         if not words:
             raise self._tokens.unexpected()
-        if live:
-            if unknown := [text for text in redirections if not _HARMLESS.fullmatch(text)]:
-                raise NotUnderstood(f"the redirection '{unknown[0]}'")
+        if plain_name(words[0].plain) in containers.PRINTING and self._tokens.take("|"):
+            self._pipe(words, redirections, live=live)
+        elif live:
+            _check(redirections)
             self._carry_out(words)
+
+    def _pipe(self, words: list[ShellWord], redirections: list[str], *, live: bool) -> None:
+        """Follow a command whose output grep searches."""
+        search, others = self._tokens.simple_command()
+        self._run.count(len(search))
+        names = {word.plain for word in (words[0], *search[:1])}
+        if not search or plain_name(search[0].plain) != "grep" or names & self._functions.keys():
+            raise NotUnderstood("a pipe to another program than grep")
+        if live:
+            _check(others)
+            found = self._action(self._state.words(words), ["grep", *self._state.words(search[1:])])
+            self._note(found if _OF_ERRORS.issuperset(redirections) else None)
 
     def _only_in_bash(self, text: str) -> None:
         if not self._script.is_bash:
@@ -254,6 +241,8 @@ class _Shell:
             self._echo(words[1:])
         elif program == "exit":
             self._exit(words[1:])
+        elif asked := self._asked(words):
+            self._note(asked)
         else:
             self._program(self._state.words(words))
 
@@ -288,8 +277,8 @@ class _Shell:
                 self._state.check_change("'shift'")
                 del self._state.arguments[0]
                 self._state.end(0)
-            case [name, *_] if name not in {"[", "printf"} and not BUILTINS.fullmatch(name):
-                self._external(tuple(words))
+            case [name, *_] if name not in {"[", "printf"} and not tokens.BUILTINS.fullmatch(name):
+                self._external(words)
             case _:
                 raise NotUnderstood(f"the command '{' '.join(words)}'")
 
@@ -311,21 +300,43 @@ class _Shell:
                 raise NotUnderstood("an argument of 'exit'")
         raise _Ended
 
-    def _external(self, words: tuple[str, ...]) -> None:
-        """Note what a program does: an action on units, a script that is known, or something else."""
-        user, inner = without_sudo(words)
-        found = call(inner) if user in {"", ROOT} else None
+    def _asked(self, words: list[ShellWord]) -> Call | None:
+        """Return what a condition asks about containers, by the output of a command."""
+        text, test = containers.question(words, is_bash=self._script.is_bash)
+        self._run.count(len(text))
+        inner = Cursor(tokens.read(text))
+        command, redirections = inner.simple_command()
+        names = {word.plain for word in (words[0], *command[:1])}
+        if inner.next or not command or names & self._functions.keys():
+            return None
+        found = self._action(self._state.words(command), self._state.words(test))
+        return found if _OF_ERRORS.issuperset(redirections) else None
+
+    def _action(self, words: list[str], test: Sequence[str] = ()) -> Call | None:
+        """Return the action of a program on members, if it does nothing else."""
+        user, inner = without_sudo(tuple(words))
+        if user not in {"", ROOT}:
+            return None
+        is_root = bool(user) or self._root
+        return (None if test else call(inner)) or containers.call(inner, test, is_root=is_root)
+
+    def _external(self, words: list[str]) -> None:
+        """Note what a program does: an action on members, a script that is known, or something else."""
+        user, inner = without_sudo(tuple(words))
+        found = self._action(words)
         if not found and (called := self._called(inner)):
             inner_root = user == ROOT or (self._root and not user)
             self._state.end(_Shell(self._run, *called, root=inner_root).run())
             return
+        self._note(found, is_constant=plain_name(inner[0]) == "gpio" and "read" in inner)
+
+    def _note(self, found: Call | None, *, is_constant: bool = False) -> None:
         self._run.ran.append(found)
-        is_constant = plain_name(inner[0]) == "gpio" and "read" in inner
         self._state.end(0 if is_constant else frozenset({len(self._run.ran) - 1}))
 
     def _called(self, words: tuple[str, ...]) -> tuple[Script, tuple[str, ...]] | None:
         """Return the script that a command runs, and its arguments, if that is known."""
-        shell = plain_name(words[0]) if plain_name(words[0]) in SHELLS else ""
+        shell = plain_name(words[0]) if plain_name(words[0]) in tokens.SHELLS else ""
         match words[1:] if shell else words:
             case ("-c", text) if shell:
                 return Script(shell, tokens.read(text), is_bash=shell == "bash"), ()
@@ -337,10 +348,6 @@ class _Shell:
         return None
 
 
-def _both(left: frozenset[int], right: Status) -> Status:
-    """Return the status of two commands of which the second runs if the first, a program, succeeds."""
-    if not isinstance(right, int):
-        return left | right
-    if right:
-        raise NotUnderstood("a command that fails if a program succeeds")
-    return left
+def _check(redirections: list[str]) -> None:
+    if unknown := [text for text in redirections if not _HARMLESS.fullmatch(text)]:
+        raise NotUnderstood(f"the redirection '{unknown[0]}'")

@@ -5,12 +5,12 @@ from typing import Final, NamedTuple
 
 from hkswitch.homebridge import commands
 from hkswitch.homebridge.commands import Resources, SwitchCommand
-from hkswitch.homebridge.evaluation import SHELLS
 from hkswitch.homebridge.switches import CmdSwitch
 from hkswitch.homebridge.systemctl import ROOT, Verb, plain_name
+from hkswitch.homebridge.tokens import SHELLS
 from hkswitch.homebridge.wording import quoted
 from hkswitch.model.config_values import MOST_INTERVAL_SECONDS, MOST_TIMEOUT_SECONDS
-from hkswitch.model.group import Argv
+from hkswitch.model.group import Argv, Engine
 
 RUNUSER: Final = "/usr/sbin/runuser"
 USUAL_INTERVAL_SECONDS: Final = 60
@@ -23,6 +23,8 @@ class NewGroup(NamedTuple):
     """A group to write. `commands` are by their names in hkswitch; what is empty or 0 is not written."""
 
     units: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
+    engine: Engine = Engine.DOCKER
     commands: tuple[tuple[str, Argv], ...] = ()
     actions: tuple[str, ...] = ()
     user: str = ""
@@ -35,7 +37,7 @@ class NewGroup(NamedTuple):
     @property
     def is_off_only(self) -> bool:
         """Whether nothing turns it on."""
-        starts = self.units or any(name == "start" for name, _ in self.commands)
+        starts = not self.commands or any(name == "start" for name, _ in self.commands)
         return "start" not in self.actions if self.actions else not starts
 
 
@@ -61,18 +63,18 @@ def draft(switch: CmdSwitch, machine: Resources, folder: str) -> Draft:
         why = ["it switches nothing: it has neither an on_cmd nor an off_cmd"]
     if why:
         return Draft(switch, None, tuple(why), switch.notes)
-    if group := _of_units(found):
-        notes = _notes_of_units(found)
+    if group := _of_members(found):
+        notes = _notes_of_members(found, group)
     else:
         group = _of_commands(found, switch, folder)
         notes = _notes_of_commands(found, switch, group, machine)
     return Draft(switch, group, (), tuple(dict.fromkeys([*switch.notes, *notes])))
 
 
-def _of_units(found: dict[str, SwitchCommand]) -> NewGroup | None:
-    """Return a group of the units that the commands start, stop and ask, if they do nothing else."""
+def _of_members(found: dict[str, SwitchCommand]) -> NewGroup | None:
+    """Return a group of the units or containers that the commands start, stop and ask, if that is all."""
     calls = {Verb(name): command.effect.call for name, command in found.items()}
-    same = {frozenset(call.units) for verb, call in calls.items() if call and call.verb is verb}
+    same = {frozenset(call.members) for verb, call in calls.items() if call and call.verb is verb}
     first = next(iter(calls.values()))
     if (
         first is None
@@ -80,15 +82,22 @@ def _of_units(found: dict[str, SwitchCommand]) -> NewGroup | None:
         or any(call is None or call.verb is not verb for verb, call in calls.items())
     ):
         return None
-    return NewGroup(units=first.units, actions=_only_action(found))
+    engine = first.members[0].rpartition("/")[0]
+    if not engine:
+        return NewGroup(units=first.members, actions=_only_action(found))
+    names = tuple(member.rpartition("/")[2] for member in first.members)
+    return NewGroup(containers=names, engine=Engine(engine), actions=_only_action(found))
 
 
-def _notes_of_units(found: dict[str, SwitchCommand]) -> Iterator[str]:
+def _notes_of_members(found: dict[str, SwitchCommand], group: NewGroup) -> Iterator[str]:
     status = found["status"].effect.call if "status" in found else None
     if _only_action(found):
-        yield "it had one command, and still does only that; it shows the state of the units"
-    if status and status.any_of:
-        yield "it was on with any of its units active, and is now on with all of them"
+        kind = "containers" if group.containers else "units"
+        yield f"it had one command, and still does only that; it shows the state of the {kind}"
+    if status and status.difference:
+        yield status.difference
+    if len(group.containers) > 1:
+        yield "its containers now start and stop in parallel, not one after the other"
 
 
 def _only_action(found: dict[str, SwitchCommand]) -> tuple[str, ...]:
@@ -124,12 +133,12 @@ def _notes_on_state(found: dict[str, SwitchCommand], switch: CmdSwitch, group: N
     if "status" in found and not switch.interval_seconds:
         yield f"it has no polling: its status now runs every {group.interval_seconds} s"
     calls = [command.effect.call for command in found.values()]
-    if all(calls) and len({frozenset(call.units) for call in calls if call}) > 1:
-        yield "it stays with commands: they are for not the same units"
+    if all(calls) and len({frozenset(call.members) for call in calls if call}) > 1:
+        yield "it stays with commands: they are for not the same units or containers"
 
 
 def _unread_wrapper(found: dict[str, SwitchCommand], machine: Resources) -> str:
-    """Return the program that root runs to start and to stop, if it may be an unread script for units."""
+    """Return the program that root runs to start and to stop, if it may be an unread script."""
     called = [_script(found[name]) for name in ("start", "stop") if name in found]
     if len(called) == 2 and len({*called}) == 1 and called[0] not in machine.scripts:
         return called[0]
@@ -154,7 +163,8 @@ def _notes_of_commands(
     for command in found.values():
         yield from command.notes
     if program := _unread_wrapper(found, machine):
-        yield f"{quoted(program)} was not read; if it starts and stops units, add `--wrapper {program}`"
+        remedy = f"if it starts and stops units or containers, add `--wrapper {program}`"
+        yield f"{quoted(program)} was not read; {remedy}"
     yield from _notes_on_state(found, switch, group)
     if list(found) == ["stop"]:
         yield "it had only an off_cmd: it rests at On, and runs it at Off"

@@ -32,7 +32,7 @@ class Origin(NamedTuple):
 class Imported(NamedTuple):
     """A config, and the facts about the import. `origins` has the switches of the groups, by their ids.
 
-    `of_units`: the number of groups that are groups of units, and not of commands.
+    `of_units`, `of_containers`: the numbers of groups that are groups of these, and not of commands.
     """
 
     text: str
@@ -40,6 +40,7 @@ class Imported(NamedTuple):
     notes: tuple[str, ...]
     origins: Mapping[str, Origin]
     of_units: int = 0
+    of_containers: int = 0
 
     def on_port(self, port: int) -> "Imported":
         """Return the import with the port of a bridge that was taken over, if hkswitch can use it."""
@@ -56,7 +57,9 @@ class Imported(NamedTuple):
     @property
     def summary(self) -> str:
         """The report for the user: the number of switches, those that are left, and notes about the file."""
-        kinds = f"Groups of units: {self.of_units}; groups of commands: {len(self.origins) - self.of_units}."
+        of_commands = len(self.origins) - self.of_units - self.of_containers
+        of_containers = f"groups of containers: {self.of_containers}; " if self.of_containers else ""
+        kinds = f"Groups of units: {self.of_units}; {of_containers}groups of commands: {of_commands}."
         return "\n".join([count(len(self.origins), self.left), kinds, *map(str, self.left), *self.notes])
 
 

@@ -2,13 +2,19 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hkswitch.homebridge import tokens
 from hkswitch.homebridge.tokens import NotUnderstood, Token
 
+if TYPE_CHECKING:
+    from hkswitch.homebridge.systemctl import Call
+
 USUAL_PATH: Final = "/usr/local/bin/serviceswitch"
 MOST_SCRIPT_BYTES: Final = 1 << 18
+
+MOST_READ: Final = 50_000
+"""Commands and their words, those in branches that are not taken included."""
 
 _SHEBANG = re.compile(r"#!\s*(?:/\S*/env\s+)?\S*\b(?P<shell>bash|sh|dash)\s*")
 
@@ -20,6 +26,21 @@ class Script(NamedTuple):
     tokens: tuple[Token, ...] = ()
     why: str = ""
     is_bash: bool = False
+
+
+class ScriptRun:
+    """A run of a command, and of the scripts that it calls. `ran`: its programs, as `follow` returns them."""
+
+    def __init__(self, scripts: Mapping[str, Script]) -> None:
+        self.scripts = scripts
+        self.ran: list[Call | None] = []
+        self._read = 0
+
+    def count(self, read: int) -> None:
+        """Count what was read. Raises `NotUnderstood` if it is too much."""
+        self._read += read
+        if self._read > MOST_READ:
+            raise NotUnderstood("it takes too long")
 
 
 def by_name(scripts: Iterable[Script]) -> Mapping[str, Script]:

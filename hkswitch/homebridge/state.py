@@ -14,11 +14,16 @@ from hkswitch.homebridge.tokens import Expansion, Literal, NotUnderstood, ShellW
 MOST_LENGTH: Final = 4096
 
 _PATTERN = re.compile(r"[*?\[{~\\]")
+_TEMPLATE = re.compile(r"\{\{(?:\.[A-Za-z]+)+\}\}")
+"""A field of Docker's output, in braces that no shell expands."""
+
 _BLANK = re.compile(r"[ \t\n]")
 _WORD = re.compile(r"[^ \t\n]+")
 _DECIDING = re.compile(
     r"_|(?:BASH|COMP|DBUS|EPOCH|FUNC|GLOB|HIST|HOST|LANG|LINE|OPT|READLINE|SHELL).*"
-    r"|(?:LC|LD|SYSTEMD|XDG)_.*|CDPATH|COLUMNS|COPROC|DIRSTACK|E?UID|ENV|EXECIGNORE|GROUPS|HOME|IFS|MACHTYPE"
+    r"|(?:CONTAINER|DOCKER)_(?:API|CERT|CONFIG|CONN|CONTEXT|HOST|PASS|PROXY|SSH|TLS).*|STORAGE_(?:DRIVER|OPTS)"
+    r"|(?:CONTAINERS|LC|LD|PODMAN|SYSTEMD|XDG)_.*|CDPATH|COLUMNS|COPROC|DIRSTACK|E?UID|ENV|EXECIGNORE|GROUPS"
+    r"|HOME|IFS|MACHTYPE"
     r"|MAPFILE|OSTYPE|PATH|PIPESTATUS|POSIXLY_CORRECT|PPID|PS[0-4]|(?:OLD)?PWD|S?RANDOM|REPLY|SECONDS|SHLVL|TERM"
     r"|TIMEFORMAT|TMOUT|TMPDIR"
 )
@@ -127,9 +132,18 @@ class State:
 
 def _stable(text: str) -> str:
     """Return text without quotes, which a file name could replace if it had a pattern."""
-    if found := _PATTERN.search(text):
+    if found := _PATTERN.search(_TEMPLATE.sub("", text)):
         raise NotUnderstood(f"the pattern '{found[0]}'")
     return text
+
+
+def both(left: frozenset[int], right: Status) -> Status:
+    """Return the status of two commands of which the second runs if the first, a program, succeeds."""
+    if not isinstance(right, int):
+        return left | right
+    if right:
+        raise NotUnderstood("a command that fails if a program succeeds")
+    return left
 
 
 def condition(words: Sequence[str]) -> bool:

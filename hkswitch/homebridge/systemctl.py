@@ -19,7 +19,7 @@ ROOT: Final = "root"
 
 
 class Verb(StrEnum):
-    """An action on units."""
+    """An action on units or containers."""
 
     START = "start"
     STOP = "stop"
@@ -28,14 +28,18 @@ class Verb(StrEnum):
 
 _SERVICE_VERBS: Final = {verb.value: verb for verb in Verb}
 _SYSTEMCTL_VERBS: Final = {**_SERVICE_VERBS, "is-active": Verb.STATUS}
+_OF_ANY: Final = "it was on with any of its units active, and is now on with all of them"
 
 
 class Call(NamedTuple):
-    """An action on units, which have their full names. `any_of`: it succeeds if one of them is active."""
+    """An action on members of a group, by their full names: `a.service`, `docker/a`.
+
+    `difference`: when it says that they are on, if not just when such a group is on.
+    """
 
     verb: Verb
-    units: tuple[str, ...]
-    any_of: bool = False
+    members: tuple[str, ...]
+    difference: str = ""
 
 
 def is_user(name: str) -> bool:
@@ -68,7 +72,8 @@ def call(words: tuple[str, ...]) -> Call | None:
     match [plain_name(words[0]), *words[1:]] if words else []:
         case ["systemctl", *arguments]:
             verb, *names = [word for word in arguments if word not in _IGNORED] or [""]
-            return _call(_SYSTEMCTL_VERBS.get(verb), names, any_of=verb == "is-active" and len(names) > 1)
+            difference = _OF_ANY if verb == "is-active" and len(names) > 1 else ""
+            return _call(_SYSTEMCTL_VERBS.get(verb), names, difference)
         case ["service", name, verb]:
             return _call(_SERVICE_VERBS.get(verb), [name])
         case [script, verb] if script.startswith("/etc/init.d/"):
@@ -76,11 +81,11 @@ def call(words: tuple[str, ...]) -> Call | None:
     return None
 
 
-def _call(verb: Verb | None, names: list[str], *, any_of: bool = False) -> Call | None:
+def _call(verb: Verb | None, names: list[str], difference: str = "") -> Call | None:
     if not verb or not names or any(name.startswith("-") for name in names):
         return None
     try:
-        return Call(verb, tuple(dict.fromkeys(values.unit(scalar(name)) for name in names)), any_of)
+        return Call(verb, tuple(dict.fromkeys(values.unit(scalar(name)) for name in names)), difference)
     except ValueError:
         return None
 

@@ -7,6 +7,13 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+SHELLS: Final = frozenset({"sh", "bash", "dash"})
+BUILTINS = re.compile(
+    r"[.:!]|alias|bg|break|builtin|case|cd|command|continue|coproc|declare|disown|enable|eval|exec|exit|export"
+    r"|fg|for|function|getopts|hash|if|jobs|let|local|logout|mapfile|popd|pushd|read|readarray|readonly|return"
+    r"|select|set|shift|shopt|source|times|trap|type|typeset|ulimit|umask|unalias|unset|until|wait|while"
+)
+
 _BLANK = re.compile(r"(?:[ \t]|\\\n|#[^\n]*)+")
 _OPERATOR = re.compile(r"\d*(?:>>|>&|>|<)|;;|;|&&|&|\|\||\||\(|\)|\n", re.ASCII)
 _MOST_EXCERPT: Final = 40
@@ -25,11 +32,13 @@ _EXPANSION: Final = (
 
 _PART = re.compile(
     r"(?P<plain>[^\s\\'\"$`;&|<>()]++)|'(?P<single>[^']*+)'|\\(?P<escaped>[\s\S])"
-    rf"|\"(?P<double>(?:[^\"\\$`]|\\[\s\S]|{re.sub('P<[a-z]+>', ':', _EXPANSION)})*+)\"|{_EXPANSION}",
+    rf"|\"(?P<double>(?:[^\"\\$`]|\\[\s\S]|{re.sub('P<[a-z]+>', ':', _EXPANSION)}|\$(?=\"))*+)\"|{_EXPANSION}"
+    r"|(?P<dollar>\$(?=[\s;&|)]|\Z))",
     re.ASCII,
 )
 _QUOTED_PART = re.compile(
-    r"(?P<plain>(?:[^\\$]|\\(?![$`\"\\\n]))++)|\\(?P<escaped>[$`\"\\\n])|" + _EXPANSION, re.ASCII
+    r"(?P<plain>(?:[^\\$]|\\(?![$`\"\\\n]))++)|\\(?P<escaped>[$`\"\\\n])|(?P<dollar>\$\Z)|" + _EXPANSION,
+    re.ASCII,
 )
 
 
@@ -77,7 +86,12 @@ class ShellWord(NamedTuple):
         return None
 
 
-_MATCHES: Final = ShellWord((Literal("=~", quoted=False),))
+def plain_word(text: str) -> ShellWord:
+    """Return a word without quotes."""
+    return ShellWord((Literal(text, quoted=False),))
+
+
+_MATCHES: Final = plain_word("=~")
 
 Token = ShellWord | str
 """A word, an operator, or an expression after =~. An operator includes its file descriptor, like '2>'."""
@@ -169,13 +183,18 @@ class Cursor:
         self.at += 1
         return token
 
-    def word_or_redirection(self) -> Token | None:
-        """Pass over the next token if it is one of these, and return it."""
-        token = self._token
-        if isinstance(token, str) and not token.endswith((">", "<", ">&")):
-            return None
-        self.at += token is not None
-        return token
+    def simple_command(self) -> tuple[list[ShellWord], list[str]]:
+        """Pass over words and redirections, and return them: those are operators with plain words."""
+        words: list[ShellWord] = []
+        redirections: list[str] = []
+        while token := self._token:
+            if isinstance(token, ShellWord):
+                words.append(self.word())
+            elif token.endswith((">", "<", ">&")):
+                redirections.append(self.take(token) + self.word().plain)
+            else:
+                break
+        return words, redirections
 
     def expression(self) -> str:
         """Pass over the next token, which must be a regular expression, and return it."""

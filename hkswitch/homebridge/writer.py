@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from hkswitch.editing.yaml_text import flow_list, short_unit, yaml_scalar
+from hkswitch.editing.yaml_text import flow_list, member_keys, yaml_scalar
 from hkswitch.homebridge.groups import NewGroup
 from hkswitch.homebridge.wording import LONGEST_EXCERPT
 from hkswitch.model.printable import escaped
@@ -27,9 +27,9 @@ def group(group_id: str, name: str, value: NewGroup) -> list[str]:
 
 
 def _lines(value: NewGroup) -> Iterator[str]:
-    if value.units:
-        yield f"  units: {flow_list(map(short_unit, value.units))}"
-    else:
+    for key, text in member_keys(value.units, value.containers, value.engine):
+        yield f"  {key}: {text}"
+    if value.commands:
         yield "  commands:"
         yield from (f"    {name}: {flow_list(argv)}" for name, argv in value.commands)
         yield "  detach: true"

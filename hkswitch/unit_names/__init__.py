@@ -1,1 +1,1 @@
-"""The names of systemd's units: which ones exist, and which one a misspelt name stands for."""
+"""The names of units and containers: which ones exist, and what to do about those that cannot be used."""

@@ -47,6 +47,25 @@ def file(tmp_path: Path) -> Path:
             ),
         ),
         (["a", "--name", "Медиа"], '  a:\n    name: "Медиа"\n    units: [a]\n'),
+        (["--container", "photos"], "  photos:\n    name: Photos\n    containers: [photos]\n"),
+        (
+            ["--compose", "immich", "--engine", "podman", "--id", "album", "--restart"],
+            "  album:\n    name: Album\n    compose: immich\n    engine: podman\n    restart: true\n",
+        ),
+        (
+            [
+                "srv.mount",
+                "--container",
+                "db",
+                "--container",
+                "notes",
+                "--container",
+                "db",
+                "--name",
+                "Notes",
+            ],
+            "  notes:\n    name: Notes\n    units: [srv.mount]\n    containers: [db, notes]\n",
+        ),
     ],
 )
 def test_a_group_is_written_and_shown(file: Path, words: list[str], lines: str) -> None:
@@ -75,7 +94,13 @@ def test_a_group_is_written_and_shown(file: Path, words: list[str], lines: str) 
         (["x@"], 64, "is a template; name an instance, like 'x@one.service'"),
         (["sda.device"], 64, "cannot be started"),
         (["x", "--type", "lamp"], 64, "'lamp' is not one of"),
-        ([], 64, "Missing argument"),
+        ([], 64, "name a UNIT, or use --container or --compose"),
+        (["x", "--engine", "podman"], 64, "--engine applies only with --container or --compose"),
+        (["--container", "ab", "--engine", "lxc"], 64, "'lxc' is not one of"),
+        (["--container", "a/b"], 64, "is not a container's name"),
+        (["--compose", "Immich", "--id", "album"], 64, "is not a compose project's name"),
+        (["--container", "x"], 78, "'x' is too short"),
+        (["x", "--container", "ab"], 64, 'cannot name a group of several members; use `--name "A Name"`'),
     ],
 )
 def test_what_cannot_be_a_group_changes_nothing(file: Path, words: list[str], code: int, reason: str) -> None:

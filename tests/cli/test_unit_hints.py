@@ -363,7 +363,7 @@ def test_the_log_of_an_alias_is_that_of_its_unit(
     assert systemctl.names_of(units) == names
     assert systemctl.names_of(()) == ()
     shown: list[str] = []
-    monkeypatch.setattr(logs, "units_of", lambda _: units)
+    monkeypatch.setattr(logs, "members_of", lambda _: units)
     monkeypatch.setattr(audit, "check_right", lambda: None)
     monkeypatch.setattr(audit, "show_lines_of", shown.extend)
     CliRunner().invoke(logs.logs, ["web"], catch_exceptions=False)

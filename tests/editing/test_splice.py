@@ -1,20 +1,24 @@
 """A group is added or removed, and every other byte of the config stays; or it is refused, with a reason."""
 
+import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from hkswitch.editing.new_group import new_group
 from hkswitch.editing.splice import CannotSplice, with_group, without_group
 from hkswitch.model.config import Config, parse
 from hkswitch.model.errors import ConfigError, Failure
-from hkswitch.model.group import AccessoryType, Group
+from hkswitch.model.group import AccessoryType, Engine, Group
 from hkswitch.model.unit_state import Action
 
 FILE: Final = "config.yaml"
+NEWLINE: Final = "\n"
+SWITCH: Final = AccessoryType.SWITCH
 EXAMPLE: Final = (Path(__file__).parents[2] / "config.example.yaml").read_bytes()
 NEW: Final = Group("media", "Media", ("jellyfin.service", "fstrim.timer"))
 BLOCK: Final = "  media:\n    name: Media\n    units: [jellyfin, fstrim.timer]\n"
@@ -244,6 +248,49 @@ def test_the_groups_of_the_example_can_be_replaced_and_everything_else_stays() -
         *("", "  fileserver:", "    name: File Server", "    units: [smbd, nmbd]"),
     ]
     assert parse(with_group(EXAMPLE, FILE, NEW), FILE).groups[-1] == NEW
+
+
+CONTAINERS: Final = [
+    ({"containers": ("immich-server", "5ghz")}, 'containers: [immich-server, "5ghz"]'),
+    ({"containers": ("wiki",), "engine": Engine.PODMAN}, "containers: [wiki]\nengine: podman"),
+    ({"compose": "immich", "engine": Engine.PODMAN}, "compose: immich\nengine: podman"),
+    ({"units": ("a.service",), "containers": ("b",), "compose": "1"}, None),
+]
+
+
+@pytest.mark.parametrize(("members", "keys"), CONTAINERS)
+def test_containers_are_added_like_units(members: dict[str, Any], keys: str | None) -> None:
+    if keys is None:
+        with pytest.raises(Failure, match="'b' is too short"):
+            with_group(b"", FILE, made(members))
+        return
+    block = with_group(b"", FILE, made(members)).decode()
+    assert block == "\n    ".join(["groups:\n  media:\n    name: Media", *keys.split("\n")]) + "\n"
+    in_braces = with_group(b"groups: {web: {units: [a]}}\n", FILE, made(members)).decode()
+    assert in_braces.endswith(f", media: {{name: Media, {keys.replace(NEWLINE, ', ')}}}}}\n")
+
+
+def made(members: dict[str, Any], name: str | None = "Media") -> Group:
+    return new_group(**{"units": (), **members}, name=name, group_id=None, kind=SWITCH, restart=False)
+
+
+@pytest.mark.parametrize(
+    ("members", "group_id"),
+    [
+        ({"containers": ["immich_server"]}, "immich-server"),
+        ({"compose": "immich"}, "immich"),
+        ({"containers": ["a b"]}, "'a b' is not a container's name"),
+        ({"compose": "Immich"}, "'Immich' is not a compose project's name"),
+        ({"containers": ["web", "db"]}, 'several members; use `--name "A Name"`'),
+        ({"units": ["a.service"], "compose": "b"}, 'several members; use `--name "A Name"`'),
+    ],
+)
+def test_a_group_of_a_container_is_named_after_it(members: dict[str, Any], group_id: str) -> None:
+    if " " in group_id:
+        with pytest.raises(Failure, match=re.escape(group_id)):
+            made(members, name=None)
+    else:
+        assert made(members, name=None).id == group_id
 
 
 WEB: Final = b"groups:\n  web: {units: [nginx], name: Web}\n"

@@ -15,7 +15,18 @@ from hkswitch.homebridge.systemctl import Verb
 from tests.homebridge.importing import machine
 
 STATUSES = 1, 3, 5
-"""Those with which systemctl fails."""
+"""Those with which systemctl and docker fail."""
+
+DOCKER = """#!/bin/bash
+printf "%s\\0" docker "$@" >&7
+echo >&7
+[ "$1" != inspect ] || { [ $FAILS = 0 ] && echo true || echo false; exit; }
+exit $FAILS
+"""
+TO_DOCKER = {"systemctl --no-pager": "docker", "systemctl is-active": "docker top", "systemctl": "docker"}
+FORMAT = "-f", "{{.State.Running}}"
+RUNNING = "docker inspect -f '{{.State.Running}}'"
+STATUS_BY = {"is-active": "status", "top": "status", "inspect": "status"}
 
 EXAMPLES, LONGER = 60, 50
 """How many are drawn, and how many times more there are with --long."""
@@ -60,6 +71,10 @@ SIMPLE = st.one_of(
     ),
     st.builds("{}=$2; systemctl start ${{a}} ${{b}} $U".format, NAMES),
     st.builds("echo {} $({})".format, WORDS, st.sampled_from(["true", "false", "exit 1"])),
+    st.builds(
+        "{} {} 2>/dev/null | grep -q {}".format, st.just(RUNNING), WORDS, st.sampled_from(["true", "x"])
+    ),
+    st.builds('[ "$({} {})" {} true ]'.format, st.just(RUNNING), WORDS, st.sampled_from(["=", "=="])),
     st.builds("f {}".format, LISTS),
     st.builds("exit {}".format, st.sampled_from(["", "0", "1", "$?"])),
     st.sampled_from(["true", "false", ":", "shift", "set -e", "set -u", "set -eu", "grep x /dev/null", "f"]),
@@ -133,15 +148,17 @@ PIECES = st.sampled_from(
     ]
 )
 COMMANDS = st.lists(PIECES, max_size=8).map("".join)
+LASTS = st.tuples(st.sampled_from(["\n", "\n", " && "]), st.sampled_from(["start", "is-active"]))
 SCRIPTS = st.lists(BLOCKS, min_size=1, max_size=5).map("\n".join)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where bash finds a systemctl, and a sudo, that only say what they were called with."""
+    """Where bash finds a systemctl, a docker and a sudo that only say what they were called with."""
     folder = tmp_path_factory.mktemp("programs")
     set_hypothesis_home_dir(folder)
     (folder / "systemctl").write_text('#!/bin/bash\nprintf "%s\\0" "$@" >&7; echo >&7\nexit $FAILS\n')
+    (folder / "docker").write_text(DOCKER)
     (folder / "sudo").write_text('#!/bin/bash\nshift\nexec "$@"\n')
     for program in folder.iterdir():
         if program.is_file():
@@ -185,10 +202,13 @@ def test_what_is_understood_is_what_shells_do(folder: Path, long: bool) -> None:
     understood = 0
 
     @drawn(long=long)
-    @given(SCRIPTS, st.sampled_from(["start", "is-active"]), st.sampled_from(["bash", "sh"]))
-    def check(body: str, verb: str, shell: str) -> None:
+    @given(SCRIPTS, LASTS, st.sampled_from(["bash", "sh"]), st.booleans())
+    def check(body: str, last: tuple[str, str], shell: str, docker: bool) -> None:
         nonlocal understood
-        text = f"#!/bin/{shell}\na=x U=web\n{body}\nsystemctl {verb} last\n"
+        then, verb = last
+        text = f"#!/bin/{shell}\na=x U=web\n{body}{then}systemctl {verb} last\n"
+        for old, new in TO_DOCKER.items() if docker else ():
+            text = text.replace(old, new)
         effect = read(f"sudo {USUAL_PATH} start web", machine({USUAL_PATH: text.encode()})).effect
         if not effect.call and not effect.is_constant:
             return
@@ -197,7 +217,7 @@ def test_what_is_understood_is_what_shells_do(folder: Path, long: bool) -> None:
         if effect.call:
             assert status == 0, text
             assert {verb for verb, _ in calls} == {effect.call.verb}, text
-            assert {unit for _, unit in calls} == set(effect.call.units), text
+            assert {unit for _, unit in calls} == set(effect.call.members), text
         for fails in STATUSES:
             status_of_failures, calls_of_failures = run(shell, text, folder, fails=fails)
             if effect.call:
@@ -226,6 +246,11 @@ def run(shell: str, text: str, folder: Path, *, fails: int) -> tuple[int, set[tu
     calls = set()
     for line in (folder / "log").read_text().splitlines():
         verb, *names = [word for word in line.split("\0")[:-1] if word != "--no-pager"]
-        verb = "status" if verb == "is-active" else verb
-        calls |= {(verb, f"{name.removesuffix('.service')}.service") for name in names}
+        if verb == "docker":
+            verb, *names = names
+            calls |= {(STATUS_BY.get(verb, verb), f"docker/{name}") for name in names if name not in FORMAT}
+        else:
+            calls |= {
+                (STATUS_BY.get(verb, verb), f"{name.removesuffix('.service')}.service") for name in names
+            }
     return ended.returncode, calls

@@ -160,4 +160,4 @@ def test_a_call_of_a_wrapper_is_what_the_wrapper_does(name: str, call: dict[str,
     if effect.call or "units" in call:
         assert effect.call is not None
         assert effect.call.verb == call["arguments"][0]
-        assert effect.call.units == services(units)
+        assert effect.call.members == services(units)

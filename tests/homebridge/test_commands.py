@@ -308,7 +308,7 @@ STATE_NOTES = {
     ),
     "other units": (
         switch("A", "systemctl start a b", "systemctl stop a"),
-        "it stays with commands: they are for not the same units",
+        "it stays with commands: they are for not the same units or containers",
     ),
 }
 
@@ -343,7 +343,7 @@ def test_a_group_with_the_folder_of_homebridges_service_needs_no_absolute_path()
 @pytest.mark.parametrize("shell", ["", "bash "])
 def test_a_script_of_ones_own_that_was_not_read_can_be_named(shell: str, script: str) -> None:
     found = imported(switches(switch("A", f"sudo {shell}{script} on", f"sudo {shell}{script} off")))
-    remedy = f"was not read; if it starts and stops units, add `--wrapper {script}`"
+    remedy = f"was not read; if it starts and stops units or containers, add `--wrapper {script}`"
     assert f"'{script}' {remedy}" in notes(found)["'A'"]
 
 

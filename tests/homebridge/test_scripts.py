@@ -145,16 +145,16 @@ NOT_UNDERSTOOD = {
         "the value of '$?' is unknown",
     ),
     "a failure that does not matter": ("systemctl start smb || true", DEPENDS),
-    "nothing": ("echo done", "it does nothing with units"),
+    "nothing": ("echo done", "it does nothing with units or containers"),
     "a refusal": ("echo no; exit 1", "it refuses these arguments"),
     "the last status": ("systemctl start smb; [ a = b ]", "it refuses these arguments"),
     "the status of the last unit": (
         "systemctl is-active smb; systemctl is-active nmb",
-        "its exit status does not depend on the units alone",
+        "its exit status does not depend on its units or containers alone",
     ),
     "the status of the first unit": (
         "systemctl is-active smb && { systemctl is-active nmb; echo both; }",
-        "its exit status does not depend on the units alone",
+        "its exit status does not depend on its units or containers alone",
     ),
     "a test after a program": (
         "systemctl start smb && [ a = b ]",
@@ -345,7 +345,7 @@ def test_the_effect_of_a_script_is_that_in_bash(
 ) -> None:
     call = effect(text, action, group).call
     assert call
-    assert (call.verb, call.units) == (Verb(action), units)
+    assert (call.verb, call.members) == (Verb(action), units)
     status, calls = bash(text, (action, group), tmp_path)
     assert (status, recorded(calls)) == (0, {(action, unit) for unit in units})
 
@@ -370,7 +370,7 @@ def test_a_script_that_wants_root_has_it_by_sudo_only() -> None:
 def test_a_script_is_found_however_it_is_called(text: str) -> None:
     found = read(text, machine({USUAL_PATH: WRAPPER}))
     assert found.effect.call
-    assert found.effect.call.units == WEB
+    assert found.effect.call.members == WEB
 
 
 @pytest.mark.parametrize("arguments", [("start", "nobody"), ("frobnicate", "web"), ("start",), ()])
@@ -461,8 +461,21 @@ def test_a_run_without_an_end_is_given_up() -> None:
     assert effect(text, "start", "web").why == "it takes too long"
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        f"""[ "$(docker inspect -f '{{{{.State.Running}}}}' {"x" * 50})" = true ]""",
+        f"docker ps | grep{' x' * 50}",
+    ],
+)
+def test_questions_without_an_end_are_given_up(question: str) -> None:
+    doubling = "".join(f"f{n}() {{ f{n + 1}; f{n + 1}; }}\n" for n in range(10))
+    text = f"#!/bin/bash\n{doubling}f10() {{ {question}; }}\nf0\n"
+    assert effect(text, "status", "web").why == "it takes too long"
+
+
 def test_what_is_never_reached_need_not_be_understood() -> None:
     text = "#!/bin/bash\nif [ $# -lt 2 ]; then cat > $LOG; eval exit; fi\nsystemctl start smb\n"
     call = effect(text, "start", "web").call
     assert call
-    assert call.units == ("smb.service",)
+    assert call.members == ("smb.service",)

@@ -64,6 +64,16 @@ IS_COMMANDS = {
         "if systemctl -q is-active a; then exit 0; else exit 1; fi",
     ),
     "a state by its text": ("systemctl start a", "systemctl stop a", "systemctl is-active a | grep ^active"),
+    "a state by its text, with sudo": (
+        "systemctl start a",
+        "systemctl stop a",
+        "sudo systemctl status a | grep running",
+    ),
+    "a state by its text, compared": (
+        "systemctl start a",
+        "systemctl stop a",
+        '[ "$(systemctl is-active a)" = active ]',
+    ),
     "on that stops": ("systemctl stop a", "systemctl start a"),
     "something else as well": ("systemctl start a && /opt/lamp on", "systemctl stop a"),
     "a pause": ("systemctl start a; sleep 1; systemctl start b", "systemctl stop a b"),

@@ -89,6 +89,7 @@ RECIPES: Final = Release(
         "iputils-ping",
         "libvirt-clients",
         "libvirt-daemon",
+        "nftables",
         "podman",
         "wireguard-go",
         "wireguard-tools",

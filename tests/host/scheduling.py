@@ -13,7 +13,7 @@ from tests.host.rootfs import RELEASES
 
 OWN_HOSTS: Final = (
     *("test_fresh.py", "test_deb.py", "test_upgrades.py", "test_recipes.py", "test_exits.py"),
-    "test_firewalls.py",
+    *("test_firewalls.py", "test_vpn_recipe.py"),
 )
 """Files whose tests boot their own hosts."""
 
@@ -32,8 +32,8 @@ OTHER_HOSTS: Final = {
 
 SLOWEST_FIRST: Final = (
     *("trixie, second host", "test_fresh.py", "trixie", "trixie, third host", "bookworm"),
-    *("test_recipes.py", "bookworm, second host", "test_upgrades.py", "test_deb.py", "test_exits.py"),
-    "test_firewalls.py",
+    *("test_recipes.py", "bookworm, second host", "test_upgrades.py", "test_vpn_recipe.py", "test_deb.py"),
+    *("test_exits.py", "test_firewalls.py"),
 )
 """The groups of tests that CI distributes: in this order, five processes end at about the same time."""
 

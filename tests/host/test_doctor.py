@@ -159,6 +159,12 @@ ALONE: Final = (
         "there is no group hkswitch; run `sudo systemd-sysusers hkswitch.conf`",
     ),
     Fault(
+        Check.USER,
+        "groupadd docker; usermod --append --groups=docker hkswitch",
+        "groupdel docker",
+        "so the daemon could become root; run `sudo gpasswd -d hkswitch docker` and",
+    ),
+    Fault(
         Check.STATE,
         f"chmod 0755 {STATE}",
         f"chmod 0700 {STATE}",
@@ -264,7 +270,7 @@ def literally(says: str) -> str:
 WITH_OTHERS: Final = (
     (
         Fault(Check.CONFIGURATION, f"echo 'oops: 1' >>{CONFIG}", f"sed -i '/oops/d' {CONFIG}", "has 1 error"),
-        {"trust", "units", "network", "port", "mdns", "firewall"},
+        {"trust", "units", "containers", "network", "port", "mdns", "firewall"},
     ),
     (
         Fault(

@@ -1,8 +1,8 @@
 """Every recipe of docs/recipes.md, with its code blocks unchanged, on a host that has the real services.
 
-There are two exceptions: the virtual machine belongs to libvirt's test driver, in a real libvirtd; and
-hostapd, which needs a Wi-Fi card, only sleeps. The tunnel is real; wireguard-go replaces a kernel without
-WireGuard.
+There are three exceptions: the virtual machine belongs to libvirt's test driver, in a real libvirtd; hostapd,
+which needs a Wi-Fi card, only sleeps; and the compose project is made of the label that compose gives to
+containers. The tunnel is real; wireguard-go replaces a kernel without WireGuard.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,8 @@ from tests.host.rootfs import CHECKOUT, RECIPES, root_folder, wheels_folder
 ACTIONS: Final = ("start", "stop", "status")
 
 CONTAINER: Final = "A Docker container"
+PROJECT: Final = "A compose project"
+OF_PODMAN: Final = "A Podman container"
 QUADLET: Final = "A Podman quadlet"
 MACHINE: Final = "A virtual machine"
 TUNNEL: Final = "A WireGuard tunnel, and the Wi-Fi that uses it"
@@ -33,6 +35,9 @@ OPTIONS: Final = (
 )
 
 SERVER: Final = """["/bin/busybox", "sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait"]"""
+IMAGE: Final = "docker.io/library/caddy:2"
+"""The image of the quadlet."""
+IN_PROJECT: Final = "--network=none --restart=unless-stopped --label=com.docker.compose.project=immich"
 PAUSED: Final = "docker start photos; docker pause photos"
 RESTARTING: Final = """
 docker rm photos
@@ -98,6 +103,22 @@ SERVICES: Final = {
         switched_off="docker kill photos",
         removed="docker rm --force photos",
     ),
+    PROJECT: Service(
+        fixture="docker",
+        made=f"docker create {IN_PROJECT} --name=web server; docker create {IN_PROJECT} --name=db server",
+        runs="test $(docker ps --quiet | wc --lines) = 2",
+        switched_on="docker start web db",
+        switched_off="docker kill db",
+        removed="docker rm --force web db",
+    ),
+    OF_PODMAN: Service(
+        fixture="podman",
+        made=f"podman create --name=notes --network=none {IMAGE}",
+        runs="podman ps --format='{{.Names}}' | grep -qx notes",
+        switched_on="podman start notes",
+        switched_off="podman kill notes",
+        removed="podman rm --force notes",
+    ),
     QUADLET: Service(
         fixture="podman",
         made=":",
@@ -153,10 +174,13 @@ def docker(host: Host) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def podman(host: Host) -> None:
+def podman(host: Host) -> Iterator[None]:
     """Podman, with an image of the recipe's name, and without a process limit, which the host lacks."""
     host.write("/etc/containers/containers.conf.d/host.conf", "[containers]\npids_limit = 0\n")
-    sh(host, 'tar -C / -c bin/busybox | podman import --change "CMD $0" - docker.io/library/caddy:2', SERVER)
+    sh(host, f'tar -C / -c bin/busybox | podman import --change "CMD $0" - {IMAGE}', SERVER)
+    host.run("systemctl", "start", "podman.socket")
+    yield
+    host.run("systemctl", "stop", "podman.socket", "podman.service")
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +261,7 @@ def every(*titles: str) -> pytest.MarkDecorator:
 
 
 def test_every_recipe_of_the_page_is_tried() -> None:
-    assert recipes().keys() == SERVICES.keys()
+    assert recipes().keys() == SERVICES.keys() | {"Containers behind a VPN"}  # test_vpn_recipe.py
     assert all(CONFIG in recipe.files for recipe in recipes().values())
 
 
@@ -264,27 +288,112 @@ def test_a_change_from_outside_is_reported(host: Host, recipe: Recipe, service: 
     assert act(host, "status", recipe) == Exit.OK
 
 
-@every(CONTAINER, MACHINE)
+@every(CONTAINER, PROJECT, OF_PODMAN, MACHINE)
 def test_without_its_service_it_is_unavailable(host: Host, recipe: Recipe) -> None:
-    assert [act(host, action, recipe) for action in ACTIONS] == [Exit.UNAVAILABLE] * 3
+    not_on = Exit.UNAVAILABLE if recipe.title == MACHINE else Exit.NOT_ON
+    assert [act(host, action, recipe) for action in ACTIONS] == [Exit.UNAVAILABLE, Exit.UNAVAILABLE, not_on]
 
 
-@every(CONTAINER)
-def test_without_docker_a_container_is_unavailable(host: Host, recipe: Recipe, service: Service) -> None:
+@every(CONTAINER, PROJECT)
+def test_without_docker_a_container_is_unavailable_and_docker_stays_off(
+    host: Host, recipe: Recipe, service: Service
+) -> None:
     sh(host, service.switched_on)
-    host.run("systemctl", "stop", "docker.service", "docker.socket")
+    host.run("systemctl", "stop", "docker.service")  # docker.socket would start it at the next connection
     codes = [act(host, action, recipe) for action in ACTIONS]
+    state = host.run("systemctl", "is-active", "docker.service", check=False).stdout.strip()
+    said = host.run("hkswitch", "doctor", check=False).stdout
     host.run("systemctl", "start", "docker.service")
-    assert codes == [Exit.UNAVAILABLE] * 3
+    assert codes == [Exit.UNAVAILABLE, Exit.UNAVAILABLE, Exit.NOT_ON]
+    assert state == "inactive"
+    assert "docker.service is inactive; run `sudo systemctl enable --now docker.service`" in said
 
 
 @every(CONTAINER)
-@pytest.mark.parametrize("state", [PAUSED, RESTARTING], ids=["paused", "restarting"])
-def test_a_container_that_does_nothing_is_off(
-    host: Host, recipe: Recipe, service: Service, state: str
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [(PAUSED, "partial (paused)"), (RESTARTING, "failing (restarting)")],
+    ids=["paused", "restarting"],
+)
+def test_a_container_that_does_nothing_is_not_on(
+    host: Host, recipe: Recipe, service: Service, state: str, shown: str
 ) -> None:
     sh(host, state)
-    eventually(lambda: act(host, "status", recipe) == Exit.NOT_ON)
+
+    def is_not_on() -> bool:
+        """Whether it is so now: in a crash loop, it runs for moments."""
+        ended = host.run("serviceswitch", "status", recipe.group, check=False)
+        return ended.returncode == Exit.NOT_ON and shown in ended.stdout
+
+    eventually(is_not_on)
+
+
+@every(PROJECT)
+def test_a_project_with_one_container_that_is_down_is_not_on(
+    host: Host, recipe: Recipe, service: Service
+) -> None:
+    sh(host, f"{service.switched_on}; docker stop db")
+    shown = host.run("serviceswitch", "status", recipe.group, check=False).stdout
+    assert "partial (1 of 2 running: db exited with 0)" in shown
+    assert act(host, "start", recipe) == Exit.OK
+    assert is_true(host, service.runs)
+
+
+@every(CONTAINER, OF_PODMAN)
+def test_the_log_of_a_container_is_shown_if_its_engine_writes_it_to_the_journal(
+    host: Host, recipe: Recipe, service: Service
+) -> None:
+    program, name = ("docker", "photos") if recipe.title == CONTAINER else ("podman", "notes")
+    image = "server" if program == "docker" else IMAGE
+    sh(host, service.removed)
+    run = f"{program} run --network=none --log-driver=journald"
+    sh(
+        host,
+        f"{run} --name={name} {image} /bin/busybox echo greetings; {run} {image} /bin/busybox echo strangers",
+    )
+    # As any local user can, as root by sudo, and under the name of an engine's program.
+    forged = f"MESSAGE=forged\nCONTAINER_NAME={name}\n"
+    sh(
+        host,
+        'ln -sf /usr/bin/logger /tmp/conmon; printf "%s" "$0" | /tmp/conmon --journald; rm /tmp/conmon',
+        forged,
+    )
+    eventually(lambda: "greetings" in host.run("hkswitch", "logs", recipe.group).stdout)
+    eventually(lambda: "forged" in host.run("journalctl", f"CONTAINER_NAME={name}").stdout)
+    shown = host.run("hkswitch", "logs", recipe.group)
+    assert "strangers" not in shown.stdout
+    assert "forged" not in shown.stdout
+    assert f"`sudo {program} logs {name}`" in shown.stderr
+
+
+@every(CONTAINER, OF_PODMAN)
+def test_the_doctor_and_add_know_the_containers_and_similar_ones(
+    host: Host, recipe: Recipe, service: Service
+) -> None:
+    program, name = ("docker", "photos") if recipe.title == CONTAINER else ("podman", "notes")
+    found = host.run("hkswitch", "doctor", check=False).stdout
+    assert f"{name} known to {program.capitalize()}" in found
+    sh(host, f"{program} rename {name} {name}-1")
+    found = host.run("hkswitch", "doctor", check=False).stdout
+    sh(host, f"{program} rename {name}-1 {name}")
+    assert f"container {name} does not exist (group {recipe.group}); did you mean {name}-1?" in found
+    add = ("hkswitch", "add", "--dry-run", "--id=more", "--engine", program, "--container")
+    assert host.run(*add, name).returncode == Exit.OK
+    refused = host.run(*add, f"{name}s", check=False)
+    assert (refused.returncode, f"did you mean {name}?" in refused.stderr) == (Exit.USAGE, True)
+
+
+@every(QUADLET)
+def test_a_quadlets_container_is_refused_with_its_unit(host: Host, recipe: Recipe, service: Service) -> None:
+    host.write(CONFIG, "groups: {wiki: {containers: [systemd-wiki], engine: podman}}\n")
+    said = [host.run("hkswitch", "check").stderr, host.run("hkswitch", "doctor", check=False).stdout]
+    sh(host, service.switched_on)
+    codes = [act(host, action, recipe) for action in ("stop", "status")]
+    said.append(host.run("hkswitch", "status", check=False).stdout)
+    host.write(CONFIG, recipe.files[CONFIG])
+    assert codes == [Exit.UNAVAILABLE, Exit.NOT_ON]
+    assert is_true(host, service.runs)
+    assert [text for text in said if "use units: [wiki.service]" not in text] == []
 
 
 @every(QUADLET)
