@@ -73,6 +73,13 @@ class Following:
         self._units.clear()
         self._follow_unless(None)
 
+    async def catch_up(self, names: Iterable[str]) -> None:
+        """Tell the states of members after an action on them: podman tells of that half a second later."""
+        names = [name for name in names if name in self._members]
+        if self._task is not None and names:
+            self._look_at(names)
+            await asyncio.wait([self._looks[name] for name in names], timeout=AGAIN_SECONDS)
+
     def _follow_unless(self, why_off: str | None) -> None:
         if why_off != self._why_off:
             self._why_off = why_off

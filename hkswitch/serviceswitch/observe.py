@@ -4,7 +4,7 @@ The helper reads the config again for each request and each ping. While the conf
 still watches the last accepted one: only actions need the current one.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 
 from hkswitch.containers.engines import Engines
 from hkswitch.containers.following import Following
@@ -84,6 +84,11 @@ class Observation:
             self._all_seen = False
             self._spawn(self._watch(units))
         self._units = units
+
+    async def catch_up(self, containers: Collection[str]) -> None:
+        """Update the states of these containers: an action on them has ended, and its result comes next."""
+        for following in self._followings:
+            await following.catch_up(containers)
 
     def _told(self, containers: Mapping[str, UnitState]) -> None:
         """Update the states of containers."""
