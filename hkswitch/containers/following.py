@@ -4,10 +4,11 @@ An event only says that a member has to be looked at again: engines send differe
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Final
 
-from hkswitch.containers.answers import Change, EngineUnavailable, parse_event
+from hkswitch.containers.answers import Change, Container, EngineUnavailable, parse_event
 from hkswitch.containers.connection import LOOK_SECONDS, OK, why_off
 from hkswitch.containers.engines import Engines
 from hkswitch.containers.members import RESTARTING, Member, unavailable
@@ -40,6 +41,8 @@ class Following:
         self._restarts: dict[str, dict[str, int]] = {}
         """How often each container of a member had been restarted at the last look."""
         self._due: set[str] = set()
+        self._ahead: Counter[str] = Counter()
+        """How often each member was looked at ahead of its events."""
         self._looking: set[str] = set()
         self._why_off: str | None = None
         """Why the engine is off, empty if it is on, None if that is not known."""
@@ -68,6 +71,18 @@ class Following:
         """Forget all states until the engine's unit has been seen again."""
         self._states.clear()
         self._follow_unless(None)
+
+    async def look_ahead(self, names: Iterable[str]) -> None:
+        """Tell the states of members now: podman tells of a change half a second later."""
+        task = self._task
+        for name in names:
+            if self._task is None or name not in self._members:
+                continue
+            state, containers = await self._engines.look(self._members[name])
+            if self._task is task and state.load is not LoadState.UNAVAILABLE:
+                self._ahead[name] += 1
+                if not self._were_restarted(name, containers):
+                    self._tell({name: state})
 
     def _follow_unless(self, why_off: str | None) -> None:
         if why_off != self._why_off:
@@ -126,18 +141,23 @@ class Following:
         while name in self._due:
             await asyncio.sleep(TOGETHER_SECONDS)
             self._due.discard(name)
-            before = self._restarts.get(name, {})
+            ahead = self._ahead[name]
             state, containers = await self._engines.look(self._members[name])
-            # Docker counts a restart before it waits for it, and podman restarts too fast for any state.
-            counts = {each.id: each.restarts - (each.status == "restarting") for each in containers}
-            self._restarts[name] = counts
-            if any(count > before.get(each, count) for each, count in counts.items()):
+            if self._ahead[name] != ahead:  # this one is older
+                self._due.add(name)
+                continue
+            if self._were_restarted(name, containers):
                 state = RESTARTING
+            self._restarts[name] = _restarts_of(containers)
             self._tell({name: state})
             if state is RESTARTING or state.load is LoadState.UNAVAILABLE:
                 self._due.add(name)
                 await asyncio.sleep(AGAIN_SECONDS)
         self._looking.discard(name)
+
+    def _were_restarted(self, name: str, containers: Iterable[Container]) -> bool:
+        before = self._restarts.get(name, {})
+        return any(count > before.get(each, count) for each, count in _restarts_of(containers).items())
 
     def _settle(self) -> None:
         """Give up on late answers: the first report of all states waits for them."""
@@ -151,3 +171,8 @@ class Following:
         self._states |= news
         if news:
             self._told(news)
+
+
+def _restarts_of(containers: Iterable[Container]) -> dict[str, int]:
+    # Docker counts a restart before it waits for it, and podman restarts too fast for any state.
+    return {each.id: each.restarts - (each.status == "restarting") for each in containers}

@@ -11,7 +11,7 @@ from hkswitch import __version__
 from hkswitch.containers.engines import Engines
 from hkswitch.model.errors import BusUnavailable, Exit, Failure
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import JobResult, UnitResult
+from hkswitch.model.unit_state import JobResult, UnitResult, failure_of
 from hkswitch.protocol.helper import (
     Accepted,
     Finished,
@@ -221,7 +221,12 @@ class Dispatcher:
                 await earlier.wait()
             guard = ActionGuard(begin, lambda: self._is_replaced(request))
             confirm_seconds = request.confirm_ms / 1000
-            return await self._executor.do(request.action, group, self._probes.probe, confirm_seconds, guard)
+            results = await self._executor.do(
+                request.action, group, self._probes.probe, confirm_seconds, guard
+            )
+            if failure_of(results) is None:
+                await self.observation.look_ahead(group.contained)
+            return results
         except Overruled:
             return (UnitResult(group.id, JobResult.CANCELED),)
 

@@ -4,7 +4,7 @@ The helper reads the config again for each request and each ping. While the conf
 still watches the last accepted one: only actions need the current one.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 
 from hkswitch.containers.engines import Engines
 from hkswitch.containers.following import Following
@@ -72,6 +72,11 @@ class Observation:
             self._applied = config
             self._apply(config)
             self._replies.wake()
+
+    async def look_ahead(self, contained: Collection[str]) -> None:
+        """Tell the states of containers now, as the end of an action must not overtake them."""
+        for following in self._followings:
+            await following.look_ahead(contained)
 
     def _apply(self, config: Config) -> None:
         self._states.regroup(config.groups)
