@@ -22,7 +22,8 @@ from hkswitch.containers.connection import connect as connect_to_engine
 from hkswitch.model.group import Engine
 from hkswitch.model.unit_state import ActiveState, LoadState, UnitState
 from tests.containers.both_engines import OF_EACH, OFF, STOPPING, BothEngines, in_virtual_time
-from tests.support.simulated_engine import ACTIVE, EngineFault, SimulatedEngine
+from tests.support.simulated_containers import ACTIVE
+from tests.support.simulated_engine import EngineFault, SimulatedEngine
 
 LOOK = "/containers/json?all=1"
 OK = b"HTTP/1.0 200 OK\r\n\r\n"
@@ -284,7 +285,7 @@ async def test_a_slow_trickle_is_given_up_in_time() -> None:
             await asyncio.sleep(0.5)
         writer.close()
 
-    both.by_engine[Engine.DOCKER].serve = serve  # type: ignore[method-assign]
+    both.by_engine[Engine.DOCKER].serve = serve  # type: ignore[method-assign, assignment]
     began_at_seconds = asyncio.get_running_loop().time()
     with pytest.raises(EngineUnavailable, match=DID_NOT_ANSWER):
         await connection_to(both).get(LOOK)
