@@ -39,6 +39,8 @@ class Following:
         self._states: dict[str, UnitState] = {}
         self._restarts: dict[str, dict[str, int]] = {}
         """How often each container of a member had been restarted at the last look."""
+        self._units: dict[str, UnitState] = {}
+        """The engine's units, as far as they have been seen."""
         self._due: set[str] = set()
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._why_off: str | None = None
@@ -51,23 +53,32 @@ class Following:
         return self._members.keys() <= self._states.keys()
 
     def watch(self, names: Collection[str]) -> tuple[str, ...]:
-        """Watch this engine's members among these, and no others; return the unit to watch for that."""
+        """Watch this engine's members among these, and no others; return the units to watch for that."""
         members = {each.full_name: each for each in map(Member.of, names) if each.engine is self.engine}
         if members.keys() != self._members.keys():
             self._members = members
             self._states = {name: state for name, state in self._states.items() if name in members}
             self._begin()
-        return (self.engine.unit,) if members else ()
+        return self.engine.units if members else ()
 
     def units_seen(self, units: Mapping[str, UnitState]) -> None:
-        """Follow the engine while its unit is active."""
-        if (state := units.get(self.engine.unit)) is not None:
-            self._follow_unless(why_off(self.engine, state))
+        """Follow the engine while its units let it be asked."""
+        self._units |= {unit: units[unit] for unit in self.engine.units if unit in units}
+        if self._units.keys() >= {*self.engine.units}:
+            self._follow_unless(why_off(self.engine, self._units))
 
     def lost(self) -> None:
-        """Forget all states until the engine's unit has been seen again."""
+        """Forget all states until the engine's units have been seen again."""
         self._states.clear()
+        self._units.clear()
         self._follow_unless(None)
+
+    async def catch_up(self, names: Iterable[str]) -> None:
+        """Tell the states of members after an action on them: podman tells of that half a second later."""
+        names = [name for name in names if name in self._members]
+        if self._task is not None and names:
+            self._look_at(names)
+            await asyncio.wait([self._looks[name] for name in names], timeout=AGAIN_SECONDS)
 
     def _follow_unless(self, why_off: str | None) -> None:
         if why_off != self._why_off:

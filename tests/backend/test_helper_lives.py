@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.backend import helper_client, helper_host, helper_session
+from hkswitch.model.group import Engine
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.host_with_helper import UP, HostSetup, groups_of, ignore, patched, scripted
+from tests.support.simulated_engine import SimulatedEngine
 from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
@@ -152,6 +155,45 @@ async def test_after_a_kill_states_stay_and_nothing_is_told_but_what_changed_mea
     await eventually(lambda: helped.told.state("files") is GroupState.ON)
     assert helped.told.changes == [("files", Observed({"smb.service": UP}))]
     assert helped.told.state("web") is GroupState.ON
+
+
+@asynccontextmanager
+async def docker_at(path: Path) -> AsyncIterator[SimulatedEngine]:
+    """Docker on a socket, with a container that runs."""
+    docker = SimulatedEngine(Engine.DOCKER)
+    docker.add("web")
+    async with await asyncio.start_unix_server(docker.serve, path):
+        yield docker
+        docker.stop_engine(docker.unit)
+
+
+async def test_after_a_kill_containers_stay_on_and_the_next_helper_follows_them(
+    fake: FakeSystemd, opened: Open, tmp_path: Path
+) -> None:
+    fake.reset(Unit("docker.service", active="active", sub="running"), Unit("smb.service"))
+    config = "groups: {web: {containers: [web]}, files: {units: [smb]}}"
+    sockets = {"docker": str(tmp_path / "docker.sock")}
+    async with docker_at(tmp_path / "docker.sock") as docker:
+        helped = await opened(config, patched(tmp_path / "config.yaml", engines__SOCKETS=sockets))
+        assert helped.told.state("web") is GroupState.ON
+        helped.told.forget()
+        await killed(helped)
+        fake.change("smb.service", "active", "running")
+        await eventually(lambda: helped.told.state("files") is GroupState.ON)
+        assert [group_id for group_id, _ in helped.told.changes] == ["files"]
+        docker.kill(docker.named("web"))
+        await eventually(lambda: helped.told.state("web") is GroupState.OFF)
+        assert await asked(helped) == SUCCESS
+        await eventually(lambda: helped.told.state("web") is GroupState.ON)
+        fake.change("docker.service", "deactivating", "stop-sigterm")
+        await eventually(lambda: helped.told.state("web") is GroupState.MISSING)
+        await eventually(lambda: docker.connections == 0)
+        connects = len(docker.connects)
+        fake.change("docker.service", "inactive", "dead")
+        why = "docker/web refused (docker.service is inactive (dead))"
+        assert (await asked(helped)).failure == why
+        assert len(docker.connects) == connects
+        await helped.host.close()
 
 
 TELLS_IN_PARTS = """

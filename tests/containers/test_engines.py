@@ -7,17 +7,9 @@ from typing import Any
 
 import pytest
 
-from hkswitch.model.group import Engine, Group
-from hkswitch.model.unit_state import Action, JobResult, UnitResult, UnitState, result_of
-from hkswitch.serviceswitch.execute import ActionGuard, Executor
-from tests.containers.both_engines import (
-    CONFIRM_SECONDS,
-    OF_EACH,
-    OFF,
-    STOPPING,
-    BothEngines,
-    in_virtual_time,
-)
+from hkswitch.model.group import Engine
+from hkswitch.model.unit_state import Action, JobResult, UnitState, result_of
+from tests.containers.both_engines import OF_EACH, OFF, STOPPING, BothEngines, in_virtual_time
 from tests.support.simulated_containers import QUADLET
 from tests.support.simulated_engine import EngineFault
 
@@ -509,8 +501,9 @@ async def test_a_container_that_is_removed_during_a_look_is_not_there(engine: En
 
 @OF_EACH
 @in_virtual_time
-async def test_a_list_with_thousands_of_others_is_read(engine: Engine) -> None:
-    """As of an engine that would ignore the filter: only the right ones count, however many there are."""
+async def test_of_a_list_with_thousands_of_others_only_the_right_one_counts(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     both = BothEngines()
     simulated = both.by_engine[engine]
     for number in range(2000):
@@ -518,50 +511,8 @@ async def test_a_list_with_thousands_of_others_is_read(engine: Engine) -> None:
     simulated.add("web", "exited")
     assert await both.state(f"{engine}/web") == "inactive (exited with 0)"
     assert len(simulated.requests) == 2
-
-
-# Units and containers in one group
-
-
-class Units:
-    """A systemd that does what it is asked, unless a unit is called `bad`."""
-
-    def __init__(self, log: list[str]) -> None:
-        self.log = log
-
-    async def run(
-        self, action: Action, names: tuple[str, ...], _: float, begin: Callable[[], None]
-    ) -> tuple[UnitResult, ...]:
-        begin()
-        self.log.append(f"{action} {' '.join(names)}")
-        return tuple(
-            UnitResult(name, JobResult.FAILED if "bad" in name else JobResult.DONE) for name in names
-        )
-
-
-@pytest.mark.parametrize(
-    ("units", "containers", "action", "log"),
-    [
-        (("u.mount",), ("web",), START, ["begin", "start u.mount", "begin", "start web"]),
-        (("u.mount",), ("web",), STOP, ["begin", "stop web", "begin", "stop u.mount"]),
-        (("u.mount",), (), STOP, ["begin", "stop u.mount"]),
-        ((), ("web",), STOP, ["begin", "stop web"]),
-        # A container may need the unit that failed; a unit does not need the container.
-        (("bad.mount",), ("web",), START, ["begin", "start bad.mount"]),
-        (("u.mount",), ("gone",), STOP, ["begin", "stop u.mount"]),
-    ],
-)
-@in_virtual_time
-async def test_units_start_first_and_stop_last_after_a_last_look_at_whether_it_is_wanted(
-    units: tuple[str, ...], containers: tuple[str, ...], action: Action, log: list[str]
-) -> None:
-    both = BothEngines()
-    docker = both.by_engine[DOCKER]
-    docker.add("web", "exited" if action is START else "running")
-    done: list[str] = []
-    docker.on_request = lambda request: request.startswith("POST") and done.append(docker.acts[-1])
-    guard = ActionGuard(lambda: done.append("begin"), lambda: False)
-    executor = Executor(Units(done), both.engines, lambda _group, _program: None)  # type: ignore[arg-type]
-    group = Group("web", "Web", units, containers=containers)
-    await executor.do(action, group, executor.probe, CONFIRM_SECONDS, guard)
-    assert done == log
+    for number in range(200, 2000):
+        del simulated.containers[f"{number:064x}"]
+    monkeypatch.setattr(simulated, "_is_listed", lambda *_: True)  # an engine that ignores the filter
+    assert await both.act(START, f"{engine}/web") == [f"{engine}/web done"]
+    assert simulated.acts == ["start web"]

@@ -232,6 +232,25 @@ async def test_a_unit_that_is_not_active_ends_the_connection_at_once_until_it_is
         assert watcher.news == [(name, "inactive (exited with 137)")]
 
 
+@in_virtual_time
+async def test_podman_is_left_as_soon_as_its_service_stops() -> None:
+    """systemd stops it before its socket, and it would wait for our connection."""
+    both = BothEngines()
+    simulated = both.by_engine[Engine.PODMAN]
+    simulated.add("web")
+    async with watching(both, Engine.PODMAN, ["podman/web"]) as watcher:
+        watcher.take()
+        simulated.service = STOPPING
+        watcher.see_unit()
+        await asyncio.sleep(0.1)
+        assert simulated.connections == 0
+        assert watcher.take() == [("podman/web", f"unavailable (podman.service is {STOPPING})")]
+        simulated.service = OFF
+        watcher.see_unit()
+        await asyncio.sleep(1)
+        assert watcher.take() == [("podman/web", UP)]
+
+
 @OF_EACH
 @in_virtual_time
 async def test_an_event_of_an_engine_that_is_about_to_stop_makes_no_connection(engine: Engine) -> None:
@@ -397,7 +416,7 @@ async def test_before_the_state_of_its_unit_is_known_no_engine_is_asked(engine: 
     both = BothEngines()
     both.by_engine[engine].add("web")
     watcher = Told(both, engine)
-    assert watcher.following.watch([f"{engine}/web"]) == (engine.unit,)
+    assert watcher.following.watch([f"{engine}/web"]) == engine.units
     watcher.following.units_seen({"httpd.service": OFF})
     await asyncio.sleep(10)
     assert (watcher.news, watcher.following.is_settled, watcher.engine.connects) == ([], False, [])

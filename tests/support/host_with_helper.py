@@ -118,7 +118,7 @@ def helpers_on(config_file: Path) -> Iterator[int]:
                 yield int(process.name)
 
 
-def patched(config_file: Path, **values: float) -> list[str]:
+def patched(config_file: Path, **values: object) -> list[str]:
     """Return the argv of a helper with other constants; patched_helper.py documents their names."""
     words = [f"{name}={value!r}" for name, value in values.items()]
     return [sys.executable, str(PATCHED), str(config_file), *words]

@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 LARGEST_CHUNK_BYTES: Final = 262_144
@@ -18,6 +18,7 @@ class MemoryTransport(asyncio.Transport):
     def __init__(self, protocol: asyncio.Protocol) -> None:
         super().__init__()
         self.peer: MemoryTransport
+        self._loop = asyncio.get_running_loop()
         self._protocol = protocol
         self._incoming = bytearray()
         self._is_paused = self._is_due = self._has_ended = self._is_closing = self._holds_up = False
@@ -46,7 +47,7 @@ class MemoryTransport(asyncio.Transport):
         if not self._is_closing:
             self._is_closing = True
             self._incoming.clear()
-            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+            self._call_soon(self._protocol.connection_lost, None)
             self.peer._has_ended = True
             self.peer._wake()
             if self.peer._holds_up:
@@ -64,18 +65,20 @@ class MemoryTransport(asyncio.Transport):
     def is_reading(self) -> bool:
         return not self._is_paused
 
+    def _call_soon(self, callback: Callable[..., None], *arguments: object) -> None:
+        if not self._loop.is_closed():  # a stream that a failed test has left
+            self._loop.call_soon(callback, *arguments)
+
     def _break(self) -> None:
         """Find that the other end has closed, while this one writes."""
         if not self._is_closing:
             self._is_closing = True
-            asyncio.get_running_loop().call_soon(
-                self._protocol.connection_lost, BrokenPipeError(32, "Broken pipe")
-            )
+            self._call_soon(self._protocol.connection_lost, BrokenPipeError(32, "Broken pipe"))
 
     def _wake(self) -> None:
         if not self._is_due:
             self._is_due = True
-            asyncio.get_running_loop().call_soon(self._deliver)
+            self._call_soon(self._deliver)
 
     def _deliver(self) -> None:
         self._is_due = False

@@ -18,7 +18,11 @@ from hkswitch.serviceswitch.main import Facts, run
 from hkswitch.serviceswitch.requester import Requester
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 
-MODULES: Final = {"link": "hkswitch.systemd.link", "stdio": "hkswitch.serviceswitch.stdio"}
+MODULES: Final = {
+    "engines": "hkswitch.containers.connection",
+    "link": "hkswitch.systemd.link",
+    "stdio": "hkswitch.serviceswitch.stdio",
+}
 """The modules, by the names used in arguments."""
 
 

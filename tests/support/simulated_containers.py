@@ -103,7 +103,7 @@ class SimulatedContainers:
     def add(self, name: str, status: str = "running", **options: Any) -> SimulatedContainer:  # noqa: ANN401
         """Create a container, which is in this state at once, without an event."""
         self._made += 1
-        options.setdefault("id", f"{self._made:04x}" + "ab" * 30)
+        options.setdefault("id", f"{'e' if self.is_podman else 'd'}{self._made:03x}" + "ab" * 30)
         container = SimulatedContainer(name, **options)
         if status == "running":
             self._run(container)
@@ -158,6 +158,19 @@ class SimulatedContainers:
         container.is_stopped_by_hand = True
         self.tell("kill", container, signal="9")
         self.end(container, 137)
+
+    def restart_by_hand(self, container: SimulatedContainer) -> None:
+        """Restart it, as `docker restart` does."""
+        container.is_stopped_by_hand = True
+        if self.is_podman:
+            self.tell("restart", container)
+        for action in () if self.is_podman or not container.is_alive else ("kill", "stop"):
+            self.tell(action, container)
+        if container.is_alive:
+            self.end(container)
+        self.begin(container)
+        if not self.is_podman:
+            self.tell("restart", container)
 
     def pause(self, container: SimulatedContainer) -> None:
         container.status = "paused"
