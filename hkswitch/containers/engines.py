@@ -88,15 +88,13 @@ class Engines:
         elif action is Action.RESTART:
             found = [each for each in found if state_of(each).is_running]
         acts = await _all(self._act(action, member, each, begin) for each in found)
-        failures = [failure for failure, _ in acts]
-        is_start = action is Action.START
         found = [
             each
-            for each, (_, was_started) in zip(found, acts, strict=True)
-            if was_started or (is_start and each.status != "running")
+            for each, act in zip(found, acts, strict=True)
+            if act is not None or (action is Action.START and each.status != "running")
         ]
-        if not found or any(failures):
-            return _result(member, failures)
+        if not found or any(acts):
+            return _result(member, acts)
         await asyncio.sleep(confirm_seconds)
         state, now = await self.look(member)
         left = {each.id: each for each in now}
@@ -109,10 +107,8 @@ class Engines:
         failed = [text for each, text in down.items() if each.exit_status and not each.restarts]
         return _result(member, [*lost, *looping, *failed], ", ".join(down.values()))
 
-    async def _act(
-        self, action: Action, member: Member, container: Container, begin: Begin
-    ) -> tuple[str, bool]:
-        """Return why the engine did not do it, empty if it did, and whether it started the container."""
+    async def _act(self, action: Action, member: Member, container: Container, begin: Begin) -> str | None:
+        """Return why the engine did not do it, empty if it did, None if it started nothing."""
         connection = self.connections[member.engine]
         seconds = ACT_SECONDS + min(max(container.stop_seconds, 0), LONGEST_STOP_SECONDS)
         verbs = ("stop", "start") if action is Action.RESTART else (action.value,)
@@ -122,12 +118,12 @@ class Engines:
                 try:
                     status, body = await connection.ask("POST", path, seconds, begin)
                     if status not in {DONE, DONE_BEFORE}:
-                        return f"{container.name}: {parse_error(body)}", False
+                        return f"{container.name}: {parse_error(body)}"
                 except EngineUnavailable as why:
-                    return f"{container.name}: {why}", False
+                    return f"{container.name}: {why}"
                 if status == DONE_BEFORE:  # a restart starts nothing that did not run
-                    return "", False
-        return "", action is not Action.STOP
+                    return None
+        return None if action is Action.STOP else ""
 
 
 async def _all(acts: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
@@ -137,7 +133,7 @@ async def _all(acts: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     return [task.result() for task in tasks]
 
 
-def _result(member: Member, failures: Iterable[str], note: str = "") -> UnitResult:
+def _result(member: Member, failures: Iterable[str | None], note: str = "") -> UnitResult:
     failed = ", ".join(filter(None, failures))
     job = JobResult.FAILED if failed else JobResult.DONE
     return UnitResult(member.full_name, job, f"failed: {failed}" if failed else note)
