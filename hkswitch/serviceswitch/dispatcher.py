@@ -74,9 +74,14 @@ class JobOrder(NamedTuple):
 
     earlier: list[asyncio.Event]
     """Set when the earlier requests are about to queue their jobs, or will queue none."""
-    queued: asyncio.Event
+    units: asyncio.Event
     """To be set for units or commands, and for containers: they begin one after the other."""
-    containers_queued: asyncio.Event
+    containers: asyncio.Event
+
+    def end(self) -> None:
+        """Let newer requests go on."""
+        self.units.set()
+        self.containers.set()
 
 
 @dataclass(eq=False, slots=True)
@@ -84,6 +89,8 @@ class GroupRequests:
     """The requests of one group: the newest, and a lock for the one whose command is running."""
 
     newest: Request | None = None
+    orders: list[JobOrder] = field(default_factory=list)
+    """Of those that are under way."""
     running: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -183,6 +190,10 @@ class Dispatcher:
     async def _do(self, request: Request, group: Group) -> Results:
         """Carry out an allowed request; the audit and the daemon know of it before it begins."""
         requests = self._by_group[group.id]
+        if requests.newest is not None and request.action.overrules(requests.newest.action):
+            for older in requests.orders:  # one that has begun will begin no other part
+                if older.units.is_set() or older.containers.is_set():
+                    older.end()
         requests.newest = request
         with self._in_order(group) as order:
             async with self._policy.audited(request.action, group.id) as record:
@@ -198,15 +209,16 @@ class Dispatcher:
     @contextmanager
     def _in_order(self, group: Group) -> Iterator[JobOrder]:
         """Make requests for the same units, even in different groups, queue jobs in order of arrival."""
-        queued, containers_queued = asyncio.Event(), asyncio.Event()
         earlier = [self._last_queued[unit] for unit in group.members if unit in self._last_queued]
-        self._last_queued |= dict.fromkeys(group.units, queued)
-        self._last_queued |= dict.fromkeys(group.contained, containers_queued)
+        order = JobOrder(earlier, asyncio.Event(), asyncio.Event())
+        self._last_queued |= dict.fromkeys(group.units, order.units)
+        self._last_queued |= dict.fromkeys(group.contained, order.containers)
+        self._by_group[group.id].orders.append(order)
         try:
-            yield JobOrder(earlier, queued, containers_queued)
+            yield order
         finally:
-            queued.set()
-            containers_queued.set()
+            self._by_group[group.id].orders.remove(order)
+            order.end()
 
     async def _execute(self, request: Request, group: Group, order: JobOrder) -> Results:
         def check() -> None:
@@ -215,7 +227,7 @@ class Dispatcher:
             if self._is_overruled(request):
                 raise Overruled(f"a newer request overruled {request.action} {request.group}")
 
-        def begin(queued: asyncio.Event = order.queued) -> None:
+        def begin(queued: asyncio.Event = order.units) -> None:
             check()
             queued.set()
 
@@ -223,11 +235,8 @@ class Dispatcher:
             check()
             for earlier in order.earlier:
                 await earlier.wait()
-            guard = ActionGuard(
-                begin, lambda: self._is_replaced(request), lambda: begin(order.containers_queued)
-            )
-            confirm_seconds = request.confirm_ms / 1000
-            probe = self._probes.probe
+            guard = ActionGuard(begin, lambda: self._is_replaced(request), lambda: begin(order.containers))
+            confirm_seconds, probe = request.confirm_ms / 1000, self._probes.probe
             results = await self._executor.do(request.action, group, probe, confirm_seconds, guard)
         except Overruled:
             results = (UnitResult(group.id, JobResult.CANCELED),)

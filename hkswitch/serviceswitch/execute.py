@@ -116,12 +116,10 @@ class Executor:
         """
         if group.commands is not None:
             return (await self._run_command(action, group.commands.of(action), group, probe, guard),)
-        parts: list[tuple[MemberManager, tuple[str, ...], Callable[[], None]]] = [
-            (self.systemd, group.units, guard.begin),
-            (self.engines, group.contained, guard.begin_containers),
-        ]
+        units = (self.systemd, group.units, guard.begin)
+        contained = (self.engines, group.contained, guard.begin_containers)
         results: tuple[UnitResult, ...] = ()
-        for manager, names, begin in parts[::-1] if action is Action.STOP else parts:
+        for manager, names, begin in (contained, units) if action is Action.STOP else (units, contained):
             if names and (action is Action.STOP or failure_of(results) is None):
                 results += await manager.run(action, names, confirm_seconds, begin)
         if action is Action.STOP or failure_of(results) is not None:
