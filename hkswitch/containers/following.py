@@ -100,12 +100,16 @@ class Following:
 
     async def _follow(self) -> None:
         settling = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._settle)
+        task, why = self._task, None
         try:
             while True:
                 try:
                     await self._follow_events()
-                except* EngineUnavailable as why:
-                    self._lose(self._members, why.exceptions[0])
+                except* EngineUnavailable as failures:
+                    why = failures.exceptions[0]
+                if task is None or task.cancelling():
+                    return  # a task group that is failing already swallows a cancellation
+                self._lose(self._members, why)
                 await asyncio.sleep(AGAIN_SECONDS)
         finally:
             settling.cancel()
@@ -135,14 +139,16 @@ class Following:
             self._due.add(name)
             if name not in self._looking:
                 self._looking.add(name)
-                looks.create_task(self._look_while_due(name))
+                looks.create_task(self._look_while_due(name, self._members[name], self._task))
 
-    async def _look_while_due(self, name: str) -> None:
+    async def _look_while_due(self, name: str, member: Member, task: "asyncio.Task[None] | None") -> None:
         while name in self._due:
             await asyncio.sleep(TOGETHER_SECONDS)
             self._due.discard(name)
             ahead = self._ahead[name]
-            state, containers = await self._engines.look(self._members[name])
+            state, containers = await self._engines.look(member)
+            if self._task is not task:
+                return  # a task group cancels its tasks a moment later
             if self._ahead[name] != ahead:  # this one is older
                 self._due.add(name)
                 continue
