@@ -34,7 +34,8 @@ class InterruptedRequest:
         """Return its result, judged by the last state of its group and whether that was seen to change."""
         if not self.has_succeeded(state):
             return ActionResult(why_gone)
-        if self.action is Action.RESTART and not moved:
+        # The helper itself restarts containers, one part of the group after the other.
+        if self.action is Action.RESTART and (self.group.contained or not moved):
             return ActionResult(f"{why_gone}; it is not known whether {self.group.id} was restarted")
         return ActionResult()
 

@@ -1,7 +1,7 @@
 """The container engines: looks at the containers of members, and starts and stops them. Runs as root."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -24,6 +24,9 @@ ACT_SECONDS: Final = 90
 
 LONGEST_STOP_SECONDS: Final = 3600
 
+Look = tuple[UnitState, Sequence[Container]]
+"""The state of a member, and its containers as they are now."""
+
 _T = TypeVar("_T")
 
 
@@ -35,7 +38,7 @@ class Engines:
         self.connections = {engine: EngineConnection(engine, unit_states, connect) for engine in Engine}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def look(self, member: Member) -> tuple[UnitState, list[Container]]:
+    async def look(self, member: Member) -> Look:
         """Return the state of a member, and its containers as they are now."""
         connection = self.connections[member.engine]
         try:
@@ -61,13 +64,20 @@ class Engines:
 
         What was started must be up `confirm_seconds` later. Calls `begin` before each request.
         """
-        named = map(Member.of, members)
-        return tuple(await _all(self._act_on(action, each, confirm_seconds, begin) for each in named))
+        named = [Member.of(member) for member in members]
+        looks = await asyncio.gather(*map(self.look, named))
+        # The next request goes on when `begin` is called, so all containers have to be waited for by then.
+        return tuple(
+            await _all(
+                self._act_on(action, member, look, confirm_seconds, begin)
+                for member, look in zip(named, looks, strict=True)
+            )
+        )
 
     async def _act_on(
-        self, action: Action, member: Member, confirm_seconds: float, begin: Begin
+        self, action: Action, member: Member, look: Look, confirm_seconds: float, begin: Begin
     ) -> UnitResult:
-        state, found = await self.look(member)
+        state, found = look
         if state.load is not LoadState.LOADED:
             return UnitResult(member.full_name, JobResult.REFUSED, state.sub)
         if action is Action.START:
@@ -77,8 +87,15 @@ class Engines:
             found = [each for each in wanted if each.status != "running" or each.id in self._locks]
         elif action is Action.RESTART:
             found = [each for each in found if state_of(each).is_running]
-        failures = await _all(self._act(action, member, each, begin) for each in found)
-        if action is Action.STOP or not found or any(failures):
+        acts = await _all(self._act(action, member, each, begin) for each in found)
+        failures = [failure for failure, _ in acts]
+        is_start = action is Action.START
+        found = [
+            each
+            for each, (_, was_started) in zip(found, acts, strict=True)
+            if was_started or (is_start and each.status != "running")
+        ]
+        if not found or any(failures):
             return _result(member, failures)
         await asyncio.sleep(confirm_seconds)
         state, now = await self.look(member)
@@ -92,8 +109,10 @@ class Engines:
         failed = [text for each, text in down.items() if each.exit_status and not each.restarts]
         return _result(member, [*lost, *looping, *failed], ", ".join(down.values()))
 
-    async def _act(self, action: Action, member: Member, container: Container, begin: Begin) -> str:
-        """Return why the engine did not do it, empty if it did."""
+    async def _act(
+        self, action: Action, member: Member, container: Container, begin: Begin
+    ) -> tuple[str, bool]:
+        """Return why the engine did not do it, empty if it did, and whether it started the container."""
         connection = self.connections[member.engine]
         seconds = ACT_SECONDS + min(max(container.stop_seconds, 0), LONGEST_STOP_SECONDS)
         verbs = ("stop", "start") if action is Action.RESTART else (action.value,)
@@ -103,12 +122,12 @@ class Engines:
                 try:
                     status, body = await connection.ask("POST", path, seconds, begin)
                     if status not in {DONE, DONE_BEFORE}:
-                        return f"{container.name}: {parse_error(body)}"
+                        return f"{container.name}: {parse_error(body)}", False
                 except EngineUnavailable as why:
-                    return f"{container.name}: {why}"
+                    return f"{container.name}: {why}", False
                 if status == DONE_BEFORE:  # a restart starts nothing that did not run
-                    break
-        return ""
+                    return "", False
+        return "", action is not Action.STOP
 
 
 async def _all(acts: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:

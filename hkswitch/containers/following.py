@@ -4,11 +4,10 @@ An event only says that a member has to be looked at again: engines send differe
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Final
 
-from hkswitch.containers.answers import Change, Container, EngineUnavailable, parse_event
+from hkswitch.containers.answers import Change, EngineUnavailable, parse_event
 from hkswitch.containers.connection import LOOK_SECONDS, OK, why_off
 from hkswitch.containers.engines import Engines
 from hkswitch.containers.members import RESTARTING, Member, unavailable
@@ -40,10 +39,10 @@ class Following:
         self._states: dict[str, UnitState] = {}
         self._restarts: dict[str, dict[str, int]] = {}
         """How often each container of a member had been restarted at the last look."""
+        self._units: dict[str, UnitState] = {}
+        """The engine's units, as far as they have been seen."""
         self._due: set[str] = set()
-        self._ahead: Counter[str] = Counter()
-        """How often each member was looked at ahead of its events."""
-        self._looking: set[str] = set()
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._why_off: str | None = None
         """Why the engine is off, empty if it is on, None if that is not known."""
         self._task: asyncio.Task[None] | None = None
@@ -54,35 +53,32 @@ class Following:
         return self._members.keys() <= self._states.keys()
 
     def watch(self, names: Collection[str]) -> tuple[str, ...]:
-        """Watch this engine's members among these, and no others; return the unit to watch for that."""
+        """Watch this engine's members among these, and no others; return the units to watch for that."""
         members = {each.full_name: each for each in map(Member.of, names) if each.engine is self.engine}
         if members.keys() != self._members.keys():
             self._members = members
             self._states = {name: state for name, state in self._states.items() if name in members}
             self._begin()
-        return (self.engine.unit,) if members else ()
+        return self.engine.units if members else ()
 
     def units_seen(self, units: Mapping[str, UnitState]) -> None:
-        """Follow the engine while its unit is active."""
-        if (state := units.get(self.engine.unit)) is not None:
-            self._follow_unless(why_off(self.engine, state))
+        """Follow the engine while its units let it be asked."""
+        self._units |= {unit: units[unit] for unit in self.engine.units if unit in units}
+        if self._units.keys() >= {*self.engine.units}:
+            self._follow_unless(why_off(self.engine, self._units))
 
     def lost(self) -> None:
-        """Forget all states until the engine's unit has been seen again."""
+        """Forget all states until the engine's units have been seen again."""
         self._states.clear()
+        self._units.clear()
         self._follow_unless(None)
 
-    async def look_ahead(self, names: Iterable[str]) -> None:
-        """Tell the states of members now: podman tells of a change half a second later."""
-        task = self._task
-        for name in names:
-            if self._task is None or name not in self._members:
-                continue
-            state, containers = await self._engines.look(self._members[name])
-            if self._task is task and state.load is not LoadState.UNAVAILABLE:
-                self._ahead[name] += 1
-                if not self._were_restarted(name, containers):
-                    self._tell({name: state})
+    async def catch_up(self, names: Iterable[str]) -> None:
+        """Tell the states of members after an action on them: podman tells of that half a second later."""
+        names = [name for name in names if name in self._members]
+        if self._task is not None and names:
+            self._look_at(names)
+            await asyncio.wait([self._looks[name] for name in names], timeout=AGAIN_SECONDS)
 
     def _follow_unless(self, why_off: str | None) -> None:
         if why_off != self._why_off:
@@ -93,6 +89,7 @@ class Following:
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        self._end_looks()
         if self._why_off:
             self._lose(self._members, self._why_off)
         elif self._why_off is not None and self._members:
@@ -100,16 +97,13 @@ class Following:
 
     async def _follow(self) -> None:
         settling = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._settle)
-        task, why = self._task, None
         try:
             while True:
                 try:
                     await self._follow_events()
-                except* EngineUnavailable as failures:
-                    why = failures.exceptions[0]
-                if task is None or task.cancelling():
-                    return  # a task group that is failing already swallows a cancellation
-                self._lose(self._members, why)
+                except EngineUnavailable as why:
+                    self._end_looks()
+                    self._lose(self._members, why)
                 await asyncio.sleep(AGAIN_SECONDS)
         finally:
             settling.cancel()
@@ -117,53 +111,47 @@ class Following:
     async def _follow_events(self) -> None:
         """Look at all members, and again after each event, until the stream of events ends."""
         connection = self._engines.connections[self.engine]
-        self._looking.clear()
-        async with (
-            asyncio.TaskGroup() as looks,
-            connection.asking("GET", EVENTS, LOOK_SECONDS) as (status, lines),
-        ):
+        async with connection.asking("GET", EVENTS, LOOK_SECONDS) as (status, lines):
             if status != OK:
                 raise EngineUnavailable(f"{self.engine} sends no events")
-            self._look_at(self._members, looks)
+            self._look_at(self._members)
             while True:
                 if change := parse_event(await lines.readuntil(b"\n")):
-                    self._look_at(self._concerned_by(change), looks)
+                    self._look_at(self._concerned_by(change))
 
     def _concerned_by(self, change: Change) -> Iterable[str]:
         for name, member in self._members.items():
             if member.is_concerned_by(change) or change.id in self._restarts.get(name, ()):
                 yield name  # by its ID: the container had another name before
 
-    def _look_at(self, names: Iterable[str], looks: asyncio.TaskGroup) -> None:
+    def _look_at(self, names: Iterable[str]) -> None:
         for name in names:
             self._due.add(name)
-            if name not in self._looking:
-                self._looking.add(name)
-                looks.create_task(self._look_while_due(name, self._members[name], self._task))
+            if name not in self._looks:
+                self._looks[name] = self._spawn(self._look_while_due(name))
 
-    async def _look_while_due(self, name: str, member: Member, task: "asyncio.Task[None] | None") -> None:
+    def _end_looks(self) -> None:
+        """Cancel them now, since the task that follows the events ends later: none may tell an old state."""
+        for look in self._looks.values():
+            look.cancel()
+        self._looks.clear()
+
+    async def _look_while_due(self, name: str) -> None:
         while name in self._due:
             await asyncio.sleep(TOGETHER_SECONDS)
             self._due.discard(name)
-            ahead = self._ahead[name]
-            state, containers = await self._engines.look(member)
-            if self._task is not task:
-                return  # a task group cancels its tasks a moment later
-            if self._ahead[name] != ahead:  # this one is older
-                self._due.add(name)
-                continue
-            if self._were_restarted(name, containers):
+            before = self._restarts.get(name, {})
+            state, containers = await self._engines.look(self._members[name])
+            # Docker counts a restart before it waits for it, and podman restarts too fast for any state.
+            counts = {each.id: each.restarts - (each.status == "restarting") for each in containers}
+            self._restarts[name] = counts
+            if any(count > before.get(each, count) for each, count in counts.items()):
                 state = RESTARTING
-            self._restarts[name] = _restarts_of(containers)
             self._tell({name: state})
             if state is RESTARTING or state.load is LoadState.UNAVAILABLE:
                 self._due.add(name)
                 await asyncio.sleep(AGAIN_SECONDS)
-        self._looking.discard(name)
-
-    def _were_restarted(self, name: str, containers: Iterable[Container]) -> bool:
-        before = self._restarts.get(name, {})
-        return any(count > before.get(each, count) for each, count in _restarts_of(containers).items())
+        del self._looks[name]
 
     def _settle(self) -> None:
         """Give up on late answers: the first report of all states waits for them."""
@@ -177,8 +165,3 @@ class Following:
         self._states |= news
         if news:
             self._told(news)
-
-
-def _restarts_of(containers: Iterable[Container]) -> dict[str, int]:
-    # Docker counts a restart before it waits for it, and podman restarts too fast for any state.
-    return {each.id: each.restarts - (each.status == "restarting") for each in containers}

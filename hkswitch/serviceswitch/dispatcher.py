@@ -11,7 +11,7 @@ from hkswitch import __version__
 from hkswitch.containers.engines import Engines
 from hkswitch.model.errors import BusUnavailable, Exit, Failure
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import JobResult, UnitResult, failure_of
+from hkswitch.model.unit_state import JobResult, UnitResult
 from hkswitch.protocol.helper import (
     Accepted,
     Finished,
@@ -75,6 +75,8 @@ class JobOrder(NamedTuple):
     earlier: list[asyncio.Event]
     """Set when the earlier requests are about to queue their jobs, or will queue none."""
     queued: asyncio.Event
+    """To be set for units or commands, and for containers: they begin one after the other."""
+    containers_queued: asyncio.Event
 
 
 @dataclass(eq=False, slots=True)
@@ -196,13 +198,15 @@ class Dispatcher:
     @contextmanager
     def _in_order(self, group: Group) -> Iterator[JobOrder]:
         """Make requests for the same units, even in different groups, queue jobs in order of arrival."""
-        queued = asyncio.Event()
+        queued, containers_queued = asyncio.Event(), asyncio.Event()
         earlier = [self._last_queued[unit] for unit in group.members if unit in self._last_queued]
-        self._last_queued |= dict.fromkeys(group.members, queued)
+        self._last_queued |= dict.fromkeys(group.units, queued)
+        self._last_queued |= dict.fromkeys(group.contained, containers_queued)
         try:
-            yield JobOrder(earlier, queued)
+            yield JobOrder(earlier, queued, containers_queued)
         finally:
             queued.set()
+            containers_queued.set()
 
     async def _execute(self, request: Request, group: Group, order: JobOrder) -> Results:
         def check() -> None:
@@ -211,24 +215,24 @@ class Dispatcher:
             if self._is_overruled(request):
                 raise Overruled(f"a newer request overruled {request.action} {request.group}")
 
-        def begin() -> None:
+        def begin(queued: asyncio.Event = order.queued) -> None:
             check()
-            order.queued.set()
+            queued.set()
 
         try:
             check()
             for earlier in order.earlier:
                 await earlier.wait()
-            guard = ActionGuard(begin, lambda: self._is_replaced(request))
-            confirm_seconds = request.confirm_ms / 1000
-            results = await self._executor.do(
-                request.action, group, self._probes.probe, confirm_seconds, guard
+            guard = ActionGuard(
+                begin, lambda: self._is_replaced(request), lambda: begin(order.containers_queued)
             )
-            if failure_of(results) is None:
-                await self.observation.look_ahead(group.contained)
-            return results
+            confirm_seconds = request.confirm_ms / 1000
+            probe = self._probes.probe
+            results = await self._executor.do(request.action, group, probe, confirm_seconds, guard)
         except Overruled:
-            return (UnitResult(group.id, JobResult.CANCELED),)
+            results = (UnitResult(group.id, JobResult.CANCELED),)
+        await self.observation.catch_up(group.contained)
+        return results
 
     def _is_replaced(self, request: Request) -> bool:
         """Tell whether a newer request for the group has arrived."""
