@@ -69,6 +69,7 @@ class Following:
     def lost(self) -> None:
         """Forget all states until the engine's unit has been seen again."""
         self._states.clear()
+        self._restarts.clear()  # of what restarted meanwhile, nothing says whether it still does
         self._follow_unless(None)
 
     async def catch_up(self, names: Iterable[str]) -> None:
