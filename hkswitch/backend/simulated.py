@@ -24,6 +24,8 @@ ACTIVE = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
 ACTIVATING = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "start")
 DEACTIVATING = UnitState(LoadState.LOADED, ActiveState.DEACTIVATING, "stop-sigterm")
 INACTIVE = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
+EXITED = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "exited with 0")
+"""A stopped container."""
 MISSING = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
 FAILED = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
 
@@ -73,8 +75,8 @@ class SimulatedHost:
     async def watch(self, groups: Collection[Group]) -> None:
         """Serve these groups; new units are stopped."""
         self.groups = groups
-        units = {unit for group in groups for unit in group.members}
-        self.states |= dict.fromkeys(units - self.states.keys(), INACTIVE)
+        members = {member for group in groups for member in group.members}
+        self.states |= {member: _stopped(member) for member in members - self.states.keys()}
         for group in groups:
             self._show(group)
 
@@ -144,9 +146,9 @@ class SimulatedHost:
         if action is Action.RESTART and not up:
             return UnitResult(unit, JobResult.DONE)
         if up and action is not Action.START:
-            await self._pass_through(unit, DEACTIVATING, INACTIVE)
+            await self._pass_through(unit, DEACTIVATING, _stopped(unit))
         if action is Action.STOP or (up and action is Action.START):
-            self.change({unit: ACTIVE if action is Action.START else INACTIVE})
+            self.change({unit: ACTIVE if action is Action.START else _stopped(unit)})
             return UnitResult(unit, JobResult.DONE)
         broken = unit in self.broken
         await self._pass_through(unit, ACTIVATING, FAILED if broken else ACTIVE)
@@ -156,3 +158,7 @@ class SimulatedHost:
         self.change({unit: during})
         await asyncio.sleep(self.slow.get(unit, self.job_seconds))
         self.change({unit: after})
+
+
+def _stopped(member: str) -> UnitState:
+    return EXITED if "/" in member else INACTIVE  # no unit's name has a slash

@@ -9,6 +9,7 @@ import re
 from typing import Any, Final, NamedTuple, TypeVar
 
 from hkswitch.model.errors import Failure
+from hkswitch.model.printable import printable, printable_line
 
 PROJECT_LABEL: Final = "com.docker.compose.project"
 STOP_SECONDS: Final = 10
@@ -59,7 +60,7 @@ def parse_container(body: bytes) -> Container:
     labels = _at(found, dict, "Config", "Labels")
     return Container(
         id=_id(found, "Id"),
-        name=_at(found, str, "Name").removeprefix("/"),
+        name=printable(_at(found, str, "Name").removeprefix("/")),
         status=_at(found, str, "State", "Status"),
         health=_at(found, str, "State", "Health", "Status"),
         exit_status=_at(found, int, "State", "ExitCode"),
@@ -72,18 +73,19 @@ def parse_container(body: bytes) -> Container:
 
 
 def parse_event(line: bytes) -> Change | None:
-    """Return the container that an event is about; None for a program that was run in one."""
+    """Return the container that an event is about; None if it is about a program in one, or a clean-up."""
     found = _parsed(line, dict)
+    if _at(found, str, "Action").startswith(("exec", "prune")):
+        return None
     attributes = _at(found, dict, "Actor", "Attributes")
-    change = Change(
+    return Change(
         _id(found, "Actor", "ID"), _at(attributes, str, "name"), _at(attributes, str, PROJECT_LABEL)
     )
-    return None if _at(found, str, "Action").startswith("exec") else change
 
 
 def parse_error(body: bytes) -> str:
-    """Return the message of an engine that refused something."""
-    return _at(_parsed(body, dict), str, "message")
+    """Return the message of an engine that refused something, which may quote the maker of an image."""
+    return printable_line(_at(_parsed(body, dict), str, "message"))
 
 
 def _parsed(text: bytes, kind: type[_T]) -> _T:

@@ -6,7 +6,7 @@ and asks systemd before each connection.
 
 import asyncio
 from asyncio import LimitOverrunError, StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
@@ -33,9 +33,13 @@ UnitStates = Callable[[Iterable[str]], Awaitable[dict[str, UnitState]]]
 """Asks systemd for the states of units; raises `BusUnavailable`."""
 
 
-def why_off(engine: Engine, state: UnitState) -> str:
-    """Return why an engine cannot be asked, from the state of its unit; empty if it can."""
-    return "" if state.health is UnitHealth.UP else f"{engine.unit} is {state}"
+def why_off(engine: Engine, states: Mapping[str, UnitState]) -> str:
+    """Return why an engine cannot be asked, from the states of its units; empty if it can."""
+    if states[engine.unit].health is not UnitHealth.UP:
+        return f"{engine.unit} is {states[engine.unit]}"
+    # systemd stops a socket's service first, which would wait for its connections for 5 s.
+    stopping = (unit for unit in engine.units if states[unit].health is UnitHealth.STOPPING)
+    return next((f"{unit} is {states[unit]}" for unit in stopping), "")
 
 
 async def connect(engine: Engine) -> Streams:
@@ -62,8 +66,7 @@ class EngineConnection(NamedTuple):
         writer = None
         try:
             async with asyncio.timeout(seconds):
-                state = (await self.unit_states([self.engine.unit]))[self.engine.unit]
-                if why := why_off(self.engine, state):
+                if why := why_off(self.engine, await self.unit_states(self.engine.units)):
                     raise EngineUnavailable(why)
                 reader, writer = await self.connect(self.engine)
                 begin()

@@ -39,10 +39,10 @@ class Following:
         self._states: dict[str, UnitState] = {}
         self._restarts: dict[str, dict[str, int]] = {}
         """How often each container of a member had been restarted at the last look."""
-        self._told_of: dict[str, float] = {}
-        """When the look at each member began that was told last."""
+        self._units: dict[str, UnitState] = {}
+        """The engine's units, as far as they have been seen."""
         self._due: set[str] = set()
-        self._looking: set[str] = set()
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._why_off: str | None = None
         """Why the engine is off, empty if it is on, None if that is not known."""
         self._task: asyncio.Task[None] | None = None
@@ -53,35 +53,33 @@ class Following:
         return self._members.keys() <= self._states.keys()
 
     def watch(self, names: Collection[str]) -> tuple[str, ...]:
-        """Watch this engine's members among these, and no others; return the unit to watch for that."""
+        """Watch this engine's members among these, and no others; return the units to watch for that."""
         members = {each.full_name: each for each in map(Member.of, names) if each.engine is self.engine}
         if members.keys() != self._members.keys():
             self._members = members
             self._states = {name: state for name, state in self._states.items() if name in members}
             self._begin()
-        return (self.engine.unit,) if members else ()
+        return self.engine.units if members else ()
 
     def units_seen(self, units: Mapping[str, UnitState]) -> None:
-        """Follow the engine while its unit is active."""
-        if (state := units.get(self.engine.unit)) is not None:
-            self._follow_unless(why_off(self.engine, state))
+        """Follow the engine while its units let it be asked."""
+        self._units |= {unit: units[unit] for unit in self.engine.units if unit in units}
+        if self._units.keys() >= {*self.engine.units}:
+            self._follow_unless(why_off(self.engine, self._units))
 
     def lost(self) -> None:
-        """Forget all states until the engine's unit has been seen again."""
+        """Forget all states until the engine's units have been seen again."""
         self._states.clear()
+        self._units.clear()
         self._restarts.clear()  # of what restarted meanwhile, nothing says whether it still does
         self._follow_unless(None)
 
     async def catch_up(self, names: Iterable[str]) -> None:
-        """Tell the states of members after an action on them, of which the engine may tell later."""
-        task, members = self._task, [self._members[name] for name in names if name in self._members]
-        if task is None:
-            return
-        began_seconds = asyncio.get_running_loop().time()
-        looks = await asyncio.gather(*map(self._engines.look, members))
-        for member, (state, _) in zip(members, looks, strict=True):
-            if task is self._task and state.load is not LoadState.UNAVAILABLE:
-                self._tell_look(member.full_name, state, began_seconds)
+        """Tell the states of members after an action on them: podman tells of that half a second later."""
+        names = [name for name in names if name in self._members]
+        if self._task is not None and names:
+            self._look_at(names)
+            await asyncio.wait([self._looks[name] for name in names], timeout=AGAIN_SECONDS)
 
     def _follow_unless(self, why_off: str | None) -> None:
         if why_off != self._why_off:
@@ -92,6 +90,7 @@ class Following:
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        self._end_looks()
         if self._why_off:
             self._lose(self._members, self._why_off)
         elif self._why_off is not None and self._members:
@@ -103,8 +102,9 @@ class Following:
             while True:
                 try:
                     await self._follow_events()
-                except* EngineUnavailable as why:
-                    self._lose(self._members, why.exceptions[0])
+                except EngineUnavailable as why:
+                    self._end_looks()
+                    self._lose(self._members, why)
                 await asyncio.sleep(AGAIN_SECONDS)
         finally:
             settling.cancel()
@@ -112,55 +112,47 @@ class Following:
     async def _follow_events(self) -> None:
         """Look at all members, and again after each event, until the stream of events ends."""
         connection = self._engines.connections[self.engine]
-        self._looking.clear()
-        async with (
-            asyncio.TaskGroup() as looks,
-            connection.asking("GET", EVENTS, LOOK_SECONDS) as (status, lines),
-        ):
+        async with connection.asking("GET", EVENTS, LOOK_SECONDS) as (status, lines):
             if status != OK:
                 raise EngineUnavailable(f"{self.engine} sends no events")
-            self._look_at(self._members, looks)
+            self._look_at(self._members)
             while True:
                 if change := parse_event(await lines.readuntil(b"\n")):
-                    self._look_at(self._concerned_by(change), looks)
+                    self._look_at(self._concerned_by(change))
 
     def _concerned_by(self, change: Change) -> Iterable[str]:
         for name, member in self._members.items():
             if member.is_concerned_by(change) or change.id in self._restarts.get(name, ()):
                 yield name  # by its ID: the container had another name before
 
-    def _look_at(self, names: Iterable[str], looks: asyncio.TaskGroup) -> None:
+    def _look_at(self, names: Iterable[str]) -> None:
         for name in names:
             self._due.add(name)
-            if name not in self._looking:
-                self._looking.add(name)
-                looks.create_task(self._look_while_due(name))
+            if name not in self._looks:
+                self._looks[name] = self._spawn(self._look_while_due(name))
+
+    def _end_looks(self) -> None:
+        """Cancel them now, since the task that follows the events ends later: none may tell an old state."""
+        for look in self._looks.values():
+            look.cancel()
+        self._looks.clear()
 
     async def _look_while_due(self, name: str) -> None:
         while name in self._due:
             await asyncio.sleep(TOGETHER_SECONDS)
             self._due.discard(name)
-            before, began_seconds = self._restarts.get(name, {}), asyncio.get_running_loop().time()
+            before = self._restarts.get(name, {})
             state, containers = await self._engines.look(self._members[name])
             # Docker counts a restart before it waits for it, and podman restarts too fast for any state.
             counts = {each.id: each.restarts - (each.status == "restarting") for each in containers}
             self._restarts[name] = counts
             if any(count > before.get(each, count) for each, count in counts.items()):
                 state = RESTARTING
-            if not self._tell_look(name, state, began_seconds):
-                self._due.add(name)  # the engine may have answered the later one before this one
-            elif state is RESTARTING or state.load is LoadState.UNAVAILABLE:
+            self._tell({name: state})
+            if state is RESTARTING or state.load is LoadState.UNAVAILABLE:
                 self._due.add(name)
                 await asyncio.sleep(AGAIN_SECONDS)
-        self._looking.discard(name)
-
-    def _tell_look(self, name: str, state: UnitState, began_seconds: float) -> bool:
-        """Tell what a look found, unless that of a later one has been told; return whether it was."""
-        if began_seconds < self._told_of.get(name, began_seconds):
-            return False
-        self._told_of[name] = began_seconds
-        self._tell({name: state})
-        return True
+        del self._looks[name]
 
     def _settle(self) -> None:
         """Give up on late answers: the first report of all states waits for them."""

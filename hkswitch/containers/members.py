@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from hkswitch.containers.answers import PROJECT_LABEL, Change, Container
 from hkswitch.model.group import Engine
+from hkswitch.model.printable import printable
 from hkswitch.model.unit_state import ActiveState, LoadState, UnitState
 
 LONGEST_SUB: Final = 200
@@ -29,7 +30,7 @@ _OF_HEALTH: Final = {
 }
 """Of a running container; others have no health check."""
 
-_DECISIVE: Final = [*map(ActiveState, ("unknown", "failing", "failed", "deactivating", "activating"))]
+_DECISIVE: Final = [*map(ActiveState, ("unknown", "failing", "failed", "deactivating"))]
 """A project whose containers differ is in the first of these that one of them is in."""
 
 NOT_FOUND: Final = UnitState(LoadState.NOT_FOUND, ActiveState.UNKNOWN, "no such container")
@@ -41,7 +42,7 @@ REMOVED: Final = UnitState(
 
 def unavailable(why: object) -> UnitState:
     """Return the state of a member whose engine does not answer."""
-    return UnitState(LoadState.UNAVAILABLE, ActiveState.UNKNOWN, str(why)[:LONGEST_SUB])
+    return UnitState(LoadState.UNAVAILABLE, ActiveState.UNKNOWN, printable(str(why), LONGEST_SUB))
 
 
 class Member(NamedTuple):
@@ -82,12 +83,16 @@ class Member(NamedTuple):
         if not containers:
             return REMOVED if self.is_project else NOT_FOUND
         if unit := next((each.unit for each in containers if each.unit), ""):
-            return UnitState(LoadState.BAD_SETTING, ActiveState.UNKNOWN, f"use units: [{unit}]"[:LONGEST_SUB])
+            advice = printable(f"use units: [{unit}]", LONGEST_SUB)
+            return UnitState(LoadState.BAD_SETTING, ActiveState.UNKNOWN, advice)
         if not self.is_project:
             return state_of(containers[0])
         states = {each.name: state_of(each) for each in self.counted(containers)}
         actives = {state.active for state in states.values()}
-        mixed = next((active for active in _DECISIVE if active in actives), ActiveState.PARTIAL)
+        # A switch is on while its group is starting, so that must not hide what is down.
+        is_starting = actives == {ActiveState.ACTIVE, ActiveState.ACTIVATING}
+        otherwise = ActiveState.ACTIVATING if is_starting else ActiveState.PARTIAL
+        mixed = next((active for active in _DECISIVE if active in actives), otherwise)
         down = [
             f"{name} {state.sub}" for name, state in states.items() if state.active is not ActiveState.ACTIVE
         ]
@@ -103,7 +108,7 @@ def state_of(container: Container) -> UnitState:
         active, sub = _OF_HEALTH[container.health], container.health
     elif sub in {"exited", "stopped"}:
         sub = f"exited with {container.exit_status}"
-    return UnitState(LoadState.LOADED, active, sub[:LONGEST_SUB])
+    return UnitState(LoadState.LOADED, active, printable(sub, LONGEST_SUB))
 
 
 def _has_finished(container: Container) -> bool:

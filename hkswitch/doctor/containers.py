@@ -96,7 +96,7 @@ async def containers(context: Context) -> tuple[Finding]:
     found = usable(config, units, seen, users_of_engines())
     used = tuple(dict.fromkeys(group.engine.unit for group in config.groups if group.contained))
     if found.verdict is Verdict.OK:
-        found = at_boot(found, used, await _enabled(used))
+        found = at_boot(found, used, await enabled(used))
     return (found,)
 
 
@@ -215,7 +215,7 @@ def _member_faults(config: Config, seen: Seen) -> list[tuple[Member, Fault]]:
     return [(contained, fault) for fault, contained in faults.items()]
 
 
-async def _enabled(units: Iterable[str]) -> list[str]:
+async def enabled(units: Iterable[str]) -> list[str]:
     try:
         return (await run("systemctl", "is-enabled", *units)).output.split()
     except CannotRun:

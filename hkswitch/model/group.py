@@ -31,6 +31,11 @@ class Engine(StrEnum):
         """The unit that is active while the engine takes requests."""
         return "docker.service" if self is Engine.DOCKER else "podman.socket"
 
+    @property
+    def units(self) -> tuple[str, ...]:
+        """That unit, and the engine's service, which for podman comes and goes with the requests."""
+        return (self.unit,) if self is Engine.DOCKER else (self.unit, "podman.service")
+
 
 class AccessoryType(StrEnum):
     """How the Home app shows a group."""

@@ -46,6 +46,7 @@ class Observation:
         self._followings = [Following(each, engines, self._told, spawn) for each in Engine]
         self._applied: Config | None = None
         self._units: tuple[str, ...] | None = None
+        self._of_groups: dict[str, None] = {}
         self._all_seen = False
         self._is_complete = False
         self._begun = False
@@ -78,8 +79,8 @@ class Observation:
         self._probes.regroup(config.groups)
         contained = [name for group in config.groups for name in group.contained]
         of_engines = [unit for following in self._followings for unit in following.watch(contained)]
-        of_groups = [unit for group in config.groups for unit in group.units]
-        units = tuple(dict.fromkeys([*of_groups, *of_engines]))
+        self._of_groups = dict.fromkeys(unit for group in config.groups for unit in group.units)
+        units = tuple(dict.fromkeys([*self._of_groups, *of_engines]))
         if self._units is None or {*units} != {*self._units}:
             self._all_seen = False
             self._spawn(self._watch(units))
@@ -108,7 +109,7 @@ class Observation:
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
         """Update the states of units; a check runs again after each change of its units."""
-        self._states.seen(units)
+        self._states.seen({unit: state for unit, state in units.items() if unit in self._of_groups})
         self._probes.seen(units)
         for following in self._followings:
             following.units_seen(units)

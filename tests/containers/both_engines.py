@@ -50,7 +50,7 @@ class BothEngines:
         if self.bus_problem:
             raise BusUnavailable(self.bus_problem)
         units = [*units]
-        found = {engine.unit: simulated.unit for engine, simulated in self.by_engine.items()}
+        found = {unit: state for each in self.by_engine.values() for unit, state in each.units.items()}
         return {unit: found[unit] for unit in units}
 
     async def connect(self, engine: Engine) -> tuple[StreamReader, StreamWriter]:
@@ -102,7 +102,7 @@ class Told:
     def see_unit(self, unit: UnitState | None = None) -> None:
         """Be told the state of the engine's unit; by default, what it is."""
         self.engine.unit = unit or self.engine.unit
-        self.following.units_seen({self.following.engine.unit: self.engine.unit})
+        self.following.units_seen(self.engine.units)
 
     async def end(self) -> None:
         """Cancel all tasks; one that failed fails the test."""

@@ -156,11 +156,13 @@ def test_a_list_is_read_for_its_ids(body: bytes, ids: list[str]) -> None:
         (encoded(event("history", "")), Change(ID, "", "")),
         (encoded(event("health_status: unhealthy")), Change(ID, "web", "")),
         (encoded(event("executed")), None),
+        # Docker sends one at the end of each `docker container prune` and `docker system prune`.
+        (encoded({"Action": "prune", "Actor": {"ID": "", "Attributes": {"reclaimed": "0"}}}), None),
         (encoded(event("exec_start: /bin/sh -c true")), None),
         (encoded(event("exec_died")), None),
     ],
 )
-def test_an_event_says_which_container_it_is_about_unless_a_program_was_run_in_it(
+def test_an_event_says_which_container_it_is_about_unless_nothing_happened_to_one(
     line: bytes, change: Change | None
 ) -> None:
     assert parse_event(line) == change
@@ -168,10 +170,21 @@ def test_an_event_says_which_container_it_is_about_unless_a_program_was_run_in_i
 
 @pytest.mark.parametrize(
     ("body", "message"),
-    [(encoded(ERROR), ERROR["message"]), (b'{"message":"page not found"}\n', "page not found"), (b"{}", "")],
+    [
+        (encoded(ERROR), ERROR["message"]),
+        (b'{"message":"page not found"}\n', "page not found"),
+        (b"{}", ""),
+        # A command that does not exist is quoted in it, and comes from the maker of the image.
+        (b'{"message":"stat /no/\\u001b[31msuch\\nthing\\ud800"}', "stat /no/?[31msuch; thing?"),
+        (encoded({"message": "x" * 9999}), "x" * 2000),
+    ],
 )
-def test_an_error_is_read_for_its_message(body: bytes, message: str) -> None:
+def test_an_error_is_read_for_its_message_of_which_all_is_printable(body: bytes, message: str) -> None:
     assert parse_error(body) == message
+
+
+def test_the_name_of_a_container_is_printable() -> None:
+    assert parse_container(encoded({**DOCKER, "Name": "/we\x1b[31mb"})).name == "we?[31mb"
 
 
 # What is refused

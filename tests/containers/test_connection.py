@@ -22,6 +22,7 @@ from hkswitch.containers.connection import connect as connect_to_engine
 from hkswitch.model.group import Engine
 from hkswitch.model.unit_state import ActiveState, LoadState, UnitState
 from tests.containers.both_engines import OF_EACH, OFF, STOPPING, BothEngines, in_virtual_time
+from tests.support.simulated_containers import ACTIVE
 from tests.support.simulated_engine import EngineFault, SimulatedEngine
 
 LOOK = "/containers/json?all=1"
@@ -115,7 +116,7 @@ async def test_an_engine_is_asked_only_while_its_unit_is_active(unit: UnitState,
     both = BothEngines()
     simulated = both.by_engine[Engine.DOCKER]
     simulated.unit = unit
-    assert why_off(Engine.DOCKER, unit) == why
+    assert why_off(Engine.DOCKER, simulated.units) == why
     begun: list[bool] = []
     try:
         await connection_to(both).ask("GET", LOOK, SECONDS, lambda: begun.append(True))
@@ -127,7 +128,16 @@ async def test_an_engine_is_asked_only_while_its_unit_is_active(unit: UnitState,
 
 @in_virtual_time
 async def test_podman_is_asked_while_its_socket_is_active() -> None:
-    assert why_off(Engine.PODMAN, OFF) == "podman.socket is inactive (dead)"
+    units = dict.fromkeys(Engine.PODMAN.units, OFF)
+    assert why_off(Engine.PODMAN, units) == "podman.socket is inactive (dead)"
+    assert why_off(Engine.PODMAN, units | {"podman.socket": ACTIVE}) == ""
+
+
+@in_virtual_time
+async def test_podman_is_not_asked_while_its_service_stops() -> None:
+    """It would be started again."""
+    units = {"podman.socket": ACTIVE, "podman.service": STOPPING}
+    assert why_off(Engine.PODMAN, units) == "podman.service is deactivating (stop-sigterm)"
 
 
 @in_virtual_time
@@ -275,7 +285,7 @@ async def test_a_slow_trickle_is_given_up_in_time() -> None:
             await asyncio.sleep(0.5)
         writer.close()
 
-    both.by_engine[Engine.DOCKER].serve = serve  # type: ignore[method-assign]
+    both.by_engine[Engine.DOCKER].serve = serve  # type: ignore[method-assign, assignment]
     began_at_seconds = asyncio.get_running_loop().time()
     with pytest.raises(EngineUnavailable, match=DID_NOT_ANSWER):
         await connection_to(both).get(LOOK)

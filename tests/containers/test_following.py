@@ -9,7 +9,7 @@ import pytest
 from hkswitch.containers import following
 from hkswitch.containers.answers import Change, parse_event
 from hkswitch.containers.connection import LONGEST_LINE_BYTES
-from hkswitch.containers.following import AGAIN_SECONDS
+from hkswitch.containers.following import AGAIN_SECONDS, Following
 from hkswitch.model.group import Engine
 from hkswitch.model.unit_state import ActiveState, LoadState, UnitState
 from tests.containers.both_engines import (
@@ -45,6 +45,7 @@ HAPPENINGS: list[tuple[str, Happening, list[str]]] = [
     ("an update", lambda engine, web: engine.tell("update", web), []),
     ("a signal", lambda engine, web: engine.tell("kill", web, signal="1"), []),
     ("another's event", lambda engine, _: engine.kill(engine.named("web2")), []),
+    ("a clean-up", lambda engine, _: engine.tell("prune", SimulatedContainer("", "")), []),
     ("one without a name", lambda engine, _: engine.tell("history", SimulatedContainer("", "f" * 64)), []),
     # A change is told once.
     ("a stop", lambda engine, web: engine.end(web), ["inactive (exited with 0)"]),
@@ -231,6 +232,25 @@ async def test_a_unit_that_is_not_active_ends_the_connection_at_once_until_it_is
         assert watcher.news == [(name, "inactive (exited with 137)")]
 
 
+@in_virtual_time
+async def test_podman_is_left_as_soon_as_its_service_stops() -> None:
+    """systemd stops it before its socket, and it would wait for our connection."""
+    both = BothEngines()
+    simulated = both.by_engine[Engine.PODMAN]
+    simulated.add("web")
+    async with watching(both, Engine.PODMAN, ["podman/web"]) as watcher:
+        watcher.take()
+        simulated.service = STOPPING
+        watcher.see_unit()
+        await asyncio.sleep(0.1)
+        assert simulated.connections == 0
+        assert watcher.take() == [("podman/web", f"unavailable (podman.service is {STOPPING})")]
+        simulated.service = OFF
+        watcher.see_unit()
+        await asyncio.sleep(1)
+        assert watcher.take() == [("podman/web", UP)]
+
+
 @OF_EACH
 @in_virtual_time
 async def test_an_event_of_an_engine_that_is_about_to_stop_makes_no_connection(engine: Engine) -> None:
@@ -396,7 +416,7 @@ async def test_before_the_state_of_its_unit_is_known_no_engine_is_asked(engine: 
     both = BothEngines()
     both.by_engine[engine].add("web")
     watcher = Told(both, engine)
-    assert watcher.following.watch([f"{engine}/web"]) == (engine.unit,)
+    assert watcher.following.watch([f"{engine}/web"]) == engine.units
     watcher.following.units_seen({"httpd.service": OFF})
     await asyncio.sleep(10)
     assert (watcher.news, watcher.following.is_settled, watcher.engine.connects) == ([], False, [])
@@ -454,6 +474,40 @@ async def test_a_lost_bus_ends_the_connection_and_all_is_told_again(engine: Engi
         watcher.see_unit()
         await asyncio.sleep(0.2)
         assert watcher.news == [(name, UP)]
+
+
+TOLD_AFTER_TURNS = 40
+"""The turns of the loop until a change has been told; fewer are enough."""
+
+ENDS: list[tuple[str, Callable[[Following], object]]] = [
+    ("off", lambda followed: followed.units_seen({followed.engine.unit: OFF})),
+    ("lost", lambda followed: followed.lost()),
+    ("not watched", lambda followed: followed.watch([f"{followed.engine}/db"])),
+]
+
+
+@pytest.mark.parametrize("ends", [row[1] for row in ENDS], ids=[row[0] for row in ENDS])
+@pytest.mark.parametrize("turns_after_its_stream", [None, 2, 3, 4])
+@in_virtual_time
+async def test_in_whichever_turn_of_the_loop_a_member_is_given_up_nothing_is_told_of_it_later(
+    monkeypatch: pytest.MonkeyPatch, turns_after_its_stream: int | None, ends: Callable[[Following], object]
+) -> None:
+    monkeypatch.setattr(following, "TOGETHER_SECONDS", 0)
+    for turns in range(TOLD_AFTER_TURNS):
+        both = BothEngines()
+        docker = both.by_engine[Engine.DOCKER]
+        web = docker.add("web")
+        async with watching(both, Engine.DOCKER, ["docker/web"]) as watcher:
+            docker.pause(web)
+            for turn in range(turns):
+                if turns_after_its_stream == turns - turn:
+                    docker.stop_engine(docker.unit)
+                await asyncio.sleep(0)
+            ends(watcher.following)
+            watcher.take()
+            await asyncio.sleep(3)
+            assert (turns, [told for told in watcher.news if told[0] == "docker/web"]) == (turns, [])
+            assert docker.connections == int("docker/db" in watcher.last)
 
 
 # How much of it is done at once

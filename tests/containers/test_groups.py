@@ -390,3 +390,34 @@ async def test_a_start_fails_if_the_check_does_not_confirm_it(engine: Engine) ->
     async with helper.serving():
         results = await helper.act("start", "web")
         assert results == [f"{engine}/web done", "check failed failed: /bin/false exited with status 1"]
+
+
+# What is told before the end of a request
+
+
+@pytest.mark.parametrize("lag_seconds", [0, 0.45])
+@pytest.mark.parametrize("group_id", ["both", "web"])
+@pytest.mark.parametrize(
+    ("action", "before", "after"),
+    [
+        ("start", "exited", [CONTAINER_UP]),
+        ("restart", "running", []),
+        ("stop", "running", ["inactive (exited with 0)"]),
+    ],
+)
+@OF_EACH
+@in_virtual_time
+async def test_the_states_that_a_request_led_to_are_told_before_its_end_and_once(
+    *, engine: Engine, group_id: str, action: str, before: str, after: list[str], lag_seconds: float
+) -> None:
+    """Otherwise, a switch would turn back for a moment. Podman tells its events half a second late."""
+    helper = helper_with(engine, before)
+    helper.config = helper.config.replace("[web], engine", "[web], restart: true, engine")
+    helper.both.by_engine[engine].event_lag_seconds = lag_seconds
+    async with helper.serving():
+        first = helper.told_of(f"{engine}/web")
+        await helper.act(action, group_id)
+        told = helper.told_of(f"{engine}/web")[len(first) :]
+        assert told[-1:] == after or (not after and told[-1] == first[-1])
+        await asyncio.sleep(3)
+        assert helper.told_of(f"{engine}/web")[len(first) :] == told

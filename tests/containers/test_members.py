@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from hkswitch.containers.answers import Change, Container
-from hkswitch.containers.members import Member, state_of
+from hkswitch.containers.members import Member, state_of, unavailable
 from hkswitch.model.unit_state import UnitHealth
 
 WEB = Member.of("docker/web")
@@ -77,6 +77,18 @@ PROJECTS = [
     ([service("a"), service("b", "created")], "partial (1 of 2 running: b created)"),
     ([service("a"), service("b", "paused")], "partial (1 of 2 running: b paused)"),
     ([service("a"), service("b", health="starting")], "activating (1 of 2 running: b starting)"),
+    (
+        [service("a"), service("b", health="starting"), service("c", "created")],
+        "partial (1 of 3 running: b starting, c created)",
+    ),
+    (
+        [service("a", health="starting"), service("b", "exited", exit_status=1)],
+        "partial (0 of 2 running: a starting, b exited with 1)",
+    ),
+    (
+        [service("a", health="starting"), service("b", "paused")],
+        "partial (0 of 2 running: a starting, b paused)",
+    ),
     ([service("a"), service("b", "restarting")], "failing (1 of 2 running: b restarting)"),
     ([service("a"), service("b", health="unhealthy")], "failing (1 of 2 running: b unhealthy)"),
     ([service("a", "dead"), service("b", "created")], "failed (0 of 2 running: a dead, b created)"),
@@ -116,6 +128,19 @@ def test_no_state_is_longer_than_what_is_sent_of_it() -> None:
         WEB.state([container("running", health="h" * 1000)]),
     ):
         assert len(state.sub) <= 200
+
+
+UNPRINTABLE = "\x1b]0;a title\x07\r\n\u202e\ud800"
+
+
+def test_what_the_maker_of_an_image_wrote_can_do_nothing_to_a_terminal() -> None:
+    for state in (
+        unavailable(UNPRINTABLE),
+        WEB.state([container("running", unit=UNPRINTABLE)]),
+        WEB.state([container(UNPRINTABLE)]),
+    ):
+        assert "?]0;a title?????" in state.sub
+        assert state.sub.isprintable()
 
 
 def test_a_container_that_is_gone_is_not_found() -> None:

@@ -15,6 +15,7 @@ from hkswitch.doctor import (
     checks,
     clock,
     configuration,
+    containers,
     context,
     firewall,
     firewalld,
@@ -25,7 +26,7 @@ from hkswitch.doctor import (
     ufw,
     units,
 )
-from hkswitch.doctor.finding import Check, Finding, Verdict, fail, lines
+from hkswitch.doctor.finding import Check, Finding, Verdict, fail, lines, ok
 from hkswitch.doctor.programs import Completed, NotInstalled
 from hkswitch.model.config import parse
 from hkswitch.model.unit_state import HelperTransport
@@ -56,7 +57,10 @@ HOSTILE = {
     "long": "x" * 1_000_000,
 }
 
-MODULES = (clock, configuration, context, firewall, firewalld, privileges, service, sudoers, ufw, units)
+MODULES = (
+    *(clock, configuration, containers, context, firewall, firewalld),
+    *(privileges, service, sudoers, ufw, units),
+)
 """Those that run programs."""
 
 FIREWALLS = (("firewall-cmd",), ("ufw",), ("nft",), ("nft", "iptables"), ("iptables",), ("iptables-legacy",))
@@ -158,6 +162,14 @@ async def test_a_firewall_that_does_not_answer_is_skipped_with_its_words(
     printing("odd", code, installed)
     [found] = await firewall.firewall(CONTEXT)
     assert (found.verdict, found.what) == (Verdict.SKIP, f"{installed[0]} failed: odd")
+
+
+@pytest.mark.parametrize("printed", HOSTILE.values(), ids=HOSTILE)
+async def test_what_starts_at_boot_may_be_anything(printing: Printing, printed: str) -> None:
+    printing(printed)
+    good = ok(Check.CONTAINERS, "docker/web known to Docker")
+    enabled = await containers.enabled(["docker.service"])
+    assert containers.at_boot(good, ["docker.service"], enabled) == good
 
 
 def test_every_module_that_runs_programs_is_among_these() -> None:

@@ -54,6 +54,8 @@ class SimulatedEngine(SimulatedContainers):
         super().__init__(engine, event_lag_seconds=event_lag_seconds, act_seconds=act_seconds)
         self.unit = ACTIVE
         """The state of the unit that has to be active for a connection."""
+        self.service = ACTIVE
+        """The state of Podman's service, which its socket's unit starts and stops."""
         self.connects: list[UnitState] = []
         """That state at each connection: systemd starts an engine for one that finds it off."""
         self.requests: list[str] = []
@@ -75,6 +77,11 @@ class SimulatedEngine(SimulatedContainers):
     @property
     def connections(self) -> int:
         return len(self._writers)
+
+    @property
+    def units(self) -> dict[str, UnitState]:
+        """The states of the engine's units."""
+        return dict.fromkeys(self.engine.units, self.service) | {self.engine.unit: self.unit}
 
     def stop_engine(self, unit: UnitState) -> None:
         """End all connections, and the containers of Docker; the unit is in this state."""
