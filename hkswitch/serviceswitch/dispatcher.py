@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -74,14 +74,13 @@ class JobOrder(NamedTuple):
 
     earlier: list[asyncio.Event]
     """Set when the earlier requests are about to queue their jobs, or will queue none."""
-    units: asyncio.Event
-    """To be set for units or commands, and for containers: they begin one after the other."""
-    containers: asyncio.Event
+    queued: dict[str, asyncio.Event]
+    """The same of this request, by its members: units and containers begin one after the other."""
 
     def end(self) -> None:
         """Let newer requests go on."""
-        self.units.set()
-        self.containers.set()
+        for event in self.queued.values():
+            event.set()
 
 
 @dataclass(eq=False, slots=True)
@@ -192,7 +191,7 @@ class Dispatcher:
         requests = self._by_group[group.id]
         if requests.newest is not None and request.action.overrules(requests.newest.action):
             for older in requests.orders:  # one that has begun will begin no other part
-                if older.units.is_set() or older.containers.is_set():
+                if any(event.is_set() for event in older.queued.values()):
                     older.end()
         requests.newest = request
         with self._in_order(group) as order:
@@ -209,10 +208,9 @@ class Dispatcher:
     @contextmanager
     def _in_order(self, group: Group) -> Iterator[JobOrder]:
         """Make requests for the same units, even in different groups, queue jobs in order of arrival."""
-        earlier = [self._last_queued[unit] for unit in group.members if unit in self._last_queued]
-        order = JobOrder(earlier, asyncio.Event(), asyncio.Event())
-        self._last_queued |= dict.fromkeys(group.units, order.units)
-        self._last_queued |= dict.fromkeys(group.contained, order.containers)
+        earlier = [self._last_queued[member] for member in group.members if member in self._last_queued]
+        order = JobOrder(earlier, {member: asyncio.Event() for member in group.members})
+        self._last_queued |= order.queued
         self._by_group[group.id].orders.append(order)
         try:
             yield order
@@ -227,15 +225,16 @@ class Dispatcher:
             if self._is_overruled(request):
                 raise Overruled(f"a newer request overruled {request.action} {request.group}")
 
-        def begin(queued: asyncio.Event = order.units) -> None:
+        def begin(members: Iterable[str] = ()) -> None:
             check()
-            queued.set()
+            for member in members:
+                order.queued[member].set()
 
         try:
             check()
             for earlier in order.earlier:
                 await earlier.wait()
-            guard = ActionGuard(begin, lambda: self._is_replaced(request), lambda: begin(order.containers))
+            guard = ActionGuard(begin, lambda: self._is_replaced(request))
             confirm_seconds, probe = request.confirm_ms / 1000, self._probes.probe
             results = await self._executor.do(request.action, group, probe, confirm_seconds, guard)
         except Overruled:
