@@ -135,7 +135,9 @@ def _is_as_wanted(action: Action, group_id: str, path: Path) -> bool:
             for group in groups:
                 if group.id == group_id and (group.state is wanted or group.assumed):
                     # An assumed state is the last that is known, not the one that this action led to.
-                    return not group.assumed
+                    # A container that is up may be about to end: the helper restarts it in two steps.
+                    has_container = any("/" in member for member in group.units)
+                    return not (group.assumed or (has_container and action is Action.RESTART))
         time.sleep(_ASK_AGAIN_SECONDS)
     return False
 

@@ -303,6 +303,40 @@ def test_a_failed_start_says_what_is_wrong_with_containers_and_asks_systemctl_of
     ]
 
 
+@pytest.mark.parametrize(
+    ("action", "member", "state", "code"),
+    [
+        (Action.STOP, "docker/photos", GroupState.OFF, Exit.OK),
+        (Action.START, "docker/photos", GroupState.ON, Exit.OK),
+        (Action.RESTART, "nginx.service", GroupState.ON, Exit.OK),
+        # A daemon that was restarted in the meantime may see it as it was before, on its way down.
+        (Action.RESTART, "docker/photos", GroupState.ON, Exit.UNAVAILABLE),
+        (Action.STOP, "docker/photos", GroupState.ON, Exit.UNAVAILABLE),
+    ],
+)
+def test_whether_a_restart_of_containers_outlived_the_daemon_is_not_told_by_their_state(  # noqa: PLR0917
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    action: Action,
+    member: str,
+    state: GroupState,
+    code: Exit,
+) -> None:
+    def closed(*_: object, **__: object) -> str:
+        raise client.Disconnected(tmp_path, "it closed the connection")
+
+    report = Report(BRIDGE, (group_of({member: UP}, state),))
+    monkeypatch.setattr(client.PendingRequest, "__init__", lambda *_: None)
+    monkeypatch.setattr(client.PendingRequest, "__enter__", lambda request: request)
+    monkeypatch.setattr(client.PendingRequest, "__exit__", lambda *_: None)
+    monkeypatch.setattr(client.PendingRequest, "end", closed)
+    monkeypatch.setattr(client, "ask_report", lambda _: report)
+    monkeypatch.setattr(actions, "DAEMON_BACK_WITHIN_SECONDS", 0.01)
+    assert actions.act(action, ["photos"], tmp_path, wait=True) is code
+    assert ("it closed the connection" in capsys.readouterr().err) is (code is not Exit.OK)
+
+
 @pytest.mark.parametrize(("group_id", "is_told"), [("photos", True), ("album", False)])
 def test_an_action_that_a_group_of_containers_lacks_comes_with_the_line_that_allows_it(
     tmp_path: Path,
