@@ -205,7 +205,7 @@ def _print_reasons(path: Path, group_id: str, failure: str, since_unix_seconds: 
         if group.id == group_id:
             whose = f"the commands of {group_id}" if group.commands else ""
             for unit in failed_units(group, failure)[:MOST_JOURNALS]:
-                _print_error(_journal(unit, since_unix_seconds, whose))
+                _print_error(_how_to_unpause(unit, group) or _journal(unit, since_unix_seconds, whose))
             missing = (unit for unit, state in group.units.items() if state.load is LoadState.NOT_FOUND)
             _print_hints_for(unit for unit in missing if "/" not in unit)
             _print_remedies(group)
@@ -228,6 +228,17 @@ def _print_remedies(group: GroupReport) -> None:
     for problem in dict.fromkeys(problem_of(each, group.units[each.full_name]) for each in contained):
         if problem is not None:
             _print_error(f"hkswitch: {'; '.join(problem)}")
+
+
+def _how_to_unpause(member: str, group: GroupReport) -> str:
+    """Return the remedy for a paused container, whose log explains nothing; empty for others."""
+    if "/" not in member:
+        return ""
+    from hkswitch.unit_names.contained import contained_of, how_to_unpause  # noqa: PLC0415 -- as above
+
+    contained = contained_of(member)
+    how = how_to_unpause(contained, group.units[member]) if contained else ""
+    return f"hkswitch: {how}" if how else ""
 
 
 def _print_how_to_allow(action: Action, group_id: str) -> None:

@@ -119,12 +119,14 @@ def _missing_units(
 def _containers(
     groups: Mapping[str, Node], config: Config, states: Mapping[str, LoadState]
 ) -> Iterator[Problem]:
-    """Yield the engines that this machine lacks, and the containers that only a unit can start and stop."""
+    """Yield the engines that this machine lacks, each once, and the containers that only a unit can start."""
+    lacking: set[Engine] = set()
     for group in config.groups:
         keys = entries_of(groups[group.id])
-        place = keys.get("containers") or keys.get("compose")
+        place = None if group.engine in lacking else keys.get("containers") or keys.get("compose")
         state = states.get(group.engine.unit)
         if place is not None and state in {LoadState.NOT_FOUND, LoadState.MASKED}:
+            lacking.add(group.engine)
             yield place.position.problem("; ".join(contained.engine_problem(group.engine, state)))
         names = keys.get("containers")
         for index, name in enumerate(group.containers if group.engine is Engine.PODMAN else ()):

@@ -3,6 +3,7 @@
 It asks no engine, and reads only the folders of units and of quadlets, which any user may.
 """
 
+import re
 import shlex
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,6 +21,8 @@ QUADLET_FOLDERS: Final = tuple(
 """The folders of root's quadlets (podman-systemd.unit(5))."""
 
 _EDIT: Final = "`sudo hkswitch edit`"
+
+_ID: Final = re.compile("[0-9a-f]{12}|[0-9a-f]{64}")
 
 
 def contained_of(member: str) -> Member | None:
@@ -70,18 +73,31 @@ def problem_of(contained: Member, state: UnitState) -> tuple[str, str] | None:
         case LoadState.UNAVAILABLE:
             engine = contained.engine
             why = state.sub.removeprefix(f"{engine}: ")
-            return f"{title_of(engine)} is unavailable: {why}", engine_remedy(engine, why)
+            words = why.replace(f" is {LoadState.NOT_FOUND}", " does not exist")
+            return f"{title_of(engine)} is unavailable: {words}", engine_remedy(engine, why)
         case LoadState.NOT_FOUND if contained.is_project:
             create = "docker compose" if contained.engine is Engine.DOCKER else "podman-compose"
             remedy = f"run `sudo {create} up -d` in its folder, or correct the name with {_EDIT}"
             return f"{described(contained)} has no containers", remedy
         case LoadState.NOT_FOUND:
-            listing = f"`sudo {contained.engine} ps --all` shows all names"
-            return (
-                f"{described(contained)} does not exist",
-                f"{listing}; correct it with {_EDIT}, or create it",
-            )
+            listing = f"(`sudo {contained.engine} ps --all` shows all)"
+            remedy = f"correct the name with {_EDIT} {listing}, or create the container"
+            return _why_not_found(contained), remedy
     return None
+
+
+def _why_not_found(contained: Member) -> str:
+    if _ID.fullmatch(contained.name):  # `docker start` takes both
+        return f"{title_of(contained.engine)} has no container named {contained.name}, which looks like an ID"
+    return f"{described(contained)} does not exist"
+
+
+def how_to_unpause(contained: Member, state: UnitState) -> str:
+    """Return how to let a paused container go on, which an engine does not start; empty for others."""
+    if contained.is_project or state.sub != "paused":
+        return ""
+    command = f"sudo {contained.engine} unpause {shlex.quote(contained.name)}"
+    return f"{described(contained)} is paused; run `{command}`"
 
 
 def unit_instead(contained: Member, state: UnitState) -> str:

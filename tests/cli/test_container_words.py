@@ -54,7 +54,7 @@ EDIT: Final = "`sudo hkswitch edit`"
 IN_UNITS: Final = f"use units: [wiki.service] instead, with {EDIT}"
 INSTALL: Final = "install Docker, or set `engine: podman`"
 UNMASK: Final = "run `sudo systemctl unmask docker.service`"
-LISTED: Final = f"`sudo docker ps --all` shows all names; correct it with {EDIT}, or create it"
+LISTED: Final = f"correct the name with {EDIT} (`sudo docker ps --all` shows all), or create the container"
 
 
 def group_of(members: dict[str, UnitState], state: GroupState | None = GroupState.OFF) -> GroupReport:
@@ -147,7 +147,7 @@ def with_bus(monkeypatch: pytest.MonkeyPatch, docker: UnitState | BusUnavailable
                     "run `sudo systemctl enable --now docker.service`"
                 ),
                 (
-                    "- group wiki: Podman is unavailable: podman.socket is not-found; "
+                    "- group wiki: Podman is unavailable: podman.socket does not exist; "
                     "install Podman, or set `engine: docker`"
                 ),
             ],
@@ -157,8 +157,8 @@ def with_bus(monkeypatch: pytest.MonkeyPatch, docker: UnitState | BusUnavailable
             {"photos": "unknown", "album": "unknown", "wiki": "unknown", "web": "on"},
             [
                 "These states come from systemd.",
-                "photos, album: only root can ask docker; use sudo",
-                "wiki: only root can ask podman; use sudo",
+                "photos, album: only root can ask Docker; use sudo",
+                "wiki: only root can ask Podman; use sudo",
             ],
         ),
     ],
@@ -218,6 +218,13 @@ def test_without_a_daemon_only_root_asks_the_engines(
             ],
         ),
         ({"docker/systemd-wiki": GONE}, [f"Docker's container systemd-wiki does not exist; {LISTED}"]),
+        (
+            {"docker/4f5ac3e8b0d1": GONE, "docker/4f5ac3e8b0d": GONE},
+            [
+                f"Docker has no container named 4f5ac3e8b0d1, which looks like an ID; {LISTED}",
+                f"Docker's container 4f5ac3e8b0d does not exist; {LISTED}",
+            ],
+        ),
         (
             {"podman/mine": GONE},
             [f"Podman's container mine does not exist; {LISTED.replace('docker', 'podman')}"],
@@ -301,6 +308,43 @@ def test_a_failed_start_says_what_is_wrong_with_containers_and_asks_systemctl_of
             "run `sudo systemctl enable --now docker.service`"
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("members", "failed", "said"),
+    [
+        (
+            {"docker/photos": PAUSED, "docker/db": PAUSED},
+            "docker/photos",
+            "hkswitch: Docker's container photos is paused; run `sudo docker unpause photos`",
+        ),
+        (
+            {"podman/wiki": PAUSED},
+            "podman/wiki",
+            "hkswitch: Podman's container wiki is paused; run `sudo podman unpause wiki`",
+        ),
+        (
+            {"docker/photos": DOWN},
+            "docker/photos",
+            "`sudo docker logs photos` shows the log of docker/photos",
+        ),
+        (
+            {"docker-compose/immich": PAUSED},
+            "docker-compose/immich",
+            "`sudo docker compose --project-name immich logs` shows the log of docker-compose/immich",
+        ),
+    ],
+)
+def test_of_a_paused_container_that_cannot_be_switched_the_remedy_is_shown_in_place_of_its_log(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    members: dict[str, UnitState],
+    failed: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr(client, "ask_report", lambda _: Report(BRIDGE, (group_of(members),)))
+    actions._print_reasons(Path("/nowhere"), "photos", f"{failed} failed: x: cannot start", 0)
+    assert capsys.readouterr().err == f"{said}\n"
 
 
 @pytest.mark.parametrize(("group_id", "is_told"), [("photos", True), ("album", False)])
@@ -393,6 +437,15 @@ def test_the_diagnostics_name_the_containers() -> None:
             ["32: warning: groups.web.containers[1]: systemd runs it; use units: [blog.service] instead"],
         ),
         ("{containers: [notes]}", {"docker.service": LoadState.LOADED}, []),
+        (
+            "{compose: a}, b: {compose: b}, c: {compose: c, engine: podman}",
+            {"docker.service": LoadState.NOT_FOUND, "podman.socket": LoadState.MASKED},
+            [
+                "25: warning: groups.web.compose: docker.service does not exist; " + INSTALL,
+                "59: warning: groups.c.compose: podman.socket is masked; "
+                + UNMASK.replace("docker.service", "podman.socket"),
+            ],
+        ),
     ],
 )
 def test_check_warns_about_engines_that_are_missing_and_containers_of_quadlets(
@@ -414,6 +467,16 @@ def test_check_warns_about_engines_that_are_missing_and_containers_of_quadlets(
     ("user_id", "states", "known", "refused", "note"),
     [
         (0, {"docker/photos": UP}, [], "", ""),
+        (
+            0,
+            {"podman/mine": GONE},
+            [],
+            (
+                "Podman's container mine does not exist; "
+                "Podman of bob runs without root, where hkswitch cannot reach it"
+            ),
+            "",
+        ),
         (0, {}, [], "", ""),  # systemd does not answer
         (4242, {"docker/photos": GONE}, [], "", ""),
         (0, {"docker/photos": GONE}, ["podman/photo"], "Docker's container photos does not exist", ""),
@@ -461,6 +524,7 @@ def test_add_refuses_containers_that_cannot_be_used(  # noqa: PLR0917
 
     monkeypatch.setattr(os, "geteuid", lambda: user_id)
     monkeypatch.setattr(doctor, "seen_by_root", seen_by_root)
+    monkeypatch.setattr(doctor, "users_of_engines", lambda: {Engine.PODMAN: "bob"})
     if refused:
         with pytest.raises(Failure) as caught:
             add.check_containers(CONFIG.groups[0])
@@ -469,6 +533,31 @@ def test_add_refuses_containers_that_cannot_be_used(  # noqa: PLR0917
     else:
         add.check_containers(CONFIG.groups[0])
     assert capsys.readouterr().err == note
+
+
+@pytest.mark.parametrize(
+    ("user_id", "states", "hints"),
+    [
+        (0, {"docker/web": DOWN}, {"web.service": "`--container web`"}),
+        (0, {"podman/web": UP}, {"web.service": "`--container web --engine podman`"}),
+        (0, {"docker/web": UP, "podman/web": UP}, {"web.service": "`--container web`"}),
+        (0, {"docker/web": GONE, "podman/web": unavailable("podman.socket is inactive")}, {}),
+        (0, {"podman/web": OF_UNIT}, {}),
+        (0, {}, {}),  # systemd does not answer
+        (4242, {"docker/web": UP}, {}),
+    ],
+)
+def test_add_says_of_a_missing_service_that_there_is_a_container_of_its_name(
+    monkeypatch: pytest.MonkeyPatch, user_id: int, states: dict[str, UnitState], hints: dict[str, str]
+) -> None:
+    async def seen_by_root(members: Iterable[str]) -> doctor.Seen:
+        assert {*members} == {"docker/web", "podman/web"}
+        return doctor.Seen(states)
+
+    monkeypatch.setattr(os, "geteuid", lambda: user_id)
+    monkeypatch.setattr(doctor, "seen_by_root", seen_by_root)
+    said = {unit: f"there is a container of that name: use {option}" for unit, option in hints.items()}
+    assert add.containers_instead(["web.service", "web.socket"]) == said
 
 
 # The doctor
@@ -546,9 +635,20 @@ def seen(known: Iterable[str] = (), **states: UnitState) -> doctor.Seen:
                 "Podman's container wiki does not exist (group wiki)"
             ),
             (
-                f"{LISTED}; {LISTED.replace('docker', 'podman')}; "
+                f"photos: {LISTED}; wiki: {LISTED.replace('docker', 'podman')}; "
                 "Podman of bob runs without root, where hkswitch cannot reach it"
             ),
+        ),
+        (
+            {"podman.socket": DOWN},
+            seen(photos=GONE, photos_db=GONE, immich=REMOVED),
+            {},
+            Verdict.FAIL,
+            (
+                "podman.socket is inactive, Docker's container photos does not exist (group photos), "
+                "Docker's container photos-db does not exist (group photos), and 1 more"
+            ),
+            f"install Podman, or set `engine: docker`; photos, photos-db: {LISTED}",
         ),
         (
             {},
