@@ -78,15 +78,18 @@ def problem_of(contained: Member, state: UnitState) -> tuple[str, str] | None:
         case LoadState.NOT_FOUND if contained.is_project:
             create = "docker compose" if contained.engine is Engine.DOCKER else "podman-compose"
             remedy = f"run `sudo {create} up -d` in its folder, or correct the name with {_EDIT}"
-            return f"{described(contained)} has no containers", remedy
+            return why_not_found(contained), remedy
         case LoadState.NOT_FOUND:
             listing = f"(`sudo {contained.engine} ps --all` shows all)"
             remedy = f"correct the name with {_EDIT} {listing}, or create the container"
-            return _why_not_found(contained), remedy
+            return why_not_found(contained), remedy
     return None
 
 
-def _why_not_found(contained: Member) -> str:
+def why_not_found(contained: Member) -> str:
+    """Return that an engine does not have a container, or none of a project."""
+    if contained.is_project:
+        return f"{described(contained)} has no containers"
     if _ID.fullmatch(contained.name):  # `docker start` takes both
         return f"{title_of(contained.engine)} has no container named {contained.name}, which looks like an ID"
     return f"{described(contained)} does not exist"

@@ -458,9 +458,61 @@ def test_check_warns_about_engines_that_are_missing_and_containers_of_quadlets(
     monkeypatch.setattr(
         systemctl, "load_states", lambda units: {unit: states[unit] for unit in units if unit in states}
     )
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
     data = f"groups: {{web: {text}}}".encode()
     check.print_warnings(data, parse(data, "c.yaml"), Path("c.yaml"))
     assert capsys.readouterr().err.splitlines() == [f"c.yaml:1:{line}" for line in said]
+
+
+@pytest.mark.parametrize(
+    ("user_id", "states", "known", "said"),
+    [
+        (
+            0,
+            {
+                "docker/photos": UP,
+                "docker/photos-db": GONE,
+                "docker-compose/immich": REMOVED,
+                "podman/wiki": GONE,
+            },
+            ["docker-compose/imich", "docker/photos-1", "podman/wikis"],
+            [
+                (
+                    "2:48: warning: groups.photos.containers[1]: "
+                    "Docker's container photos-db does not exist; did you mean photos-1?"
+                ),
+                (
+                    "3:20: warning: groups.album.compose: Docker's compose project immich has no containers; "
+                    "did you mean imich?"
+                ),
+                (
+                    "4:23: warning: groups.wiki.containers[0]: Podman's container wiki does not exist; "
+                    "did you mean wikis?"
+                ),
+            ],
+        ),
+        (0, {"docker/photos": unavailable("docker.service is inactive"), "podman/wiki": OF_UNIT}, [], []),
+        (0, {}, [], []),  # systemd does not answer
+        (4242, {"docker/photos": GONE}, [], []),
+    ],
+)
+def test_check_warns_root_about_containers_and_projects_that_do_not_exist(  # noqa: PLR0917
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    user_id: int,
+    states: dict[str, UnitState],
+    known: list[str],
+    said: list[str],
+) -> None:
+    async def seen_by_root(members: Iterable[str]) -> doctor.Seen:
+        assert [*members] == [member for group in CONFIG.groups for member in group.contained]
+        return doctor.Seen(states, frozenset(contained.contained_among(known)))
+
+    monkeypatch.setattr(os, "geteuid", lambda: user_id)
+    monkeypatch.setattr(systemctl, "load_states", lambda _: {})
+    monkeypatch.setattr(doctor, "seen_by_root", seen_by_root)
+    check.print_warnings(TEXT.encode(), CONFIG, Path("c.yaml"))
+    assert capsys.readouterr().err.splitlines() == [f"c.yaml:{line}" for line in said]
 
 
 @pytest.mark.parametrize(
