@@ -311,6 +311,44 @@ def test_a_failed_start_says_what_is_wrong_with_containers_and_asks_systemctl_of
 
 
 @pytest.mark.parametrize(
+    ("code", "states", "said"),
+    [
+        (
+            Exit.UNAVAILABLE,
+            {"docker/photos": GONE, "docker/photos-db": UP},
+            f"hkswitch: Docker's container photos does not exist; {LISTED}\n",
+        ),
+        (Exit.UNAVAILABLE, {}, ""),  # systemd does not answer
+        (Exit.OK, {"docker/photos": GONE}, ""),
+    ],
+)
+def test_without_a_daemon_a_failed_start_says_what_is_wrong_with_containers_too(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    code: Exit,
+    states: dict[str, UnitState],
+    said: str,
+) -> None:
+    asked: list[str] = []
+
+    async def seen_by_root(members: Iterable[str]) -> doctor.Seen:
+        assert [*members] == ["docker/photos", "docker/photos-db"]
+        return doctor.Seen(states)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(
+        actions, "_configured_groups", lambda: {group.id: group.members for group in CONFIG.groups}
+    )
+    monkeypatch.setattr(actions, "_start_helper", lambda *_, **__: None)
+    monkeypatch.setattr(actions, "_end_of", lambda *_: code)
+    monkeypatch.setattr(actions, "_print_hints_for", asked.extend)
+    monkeypatch.setattr(doctor, "seen_by_root", seen_by_root)
+    assert actions._as_root(Action.START, ["photos"], client.NoDaemon(Path("/nowhere")), wait=True) == [code]
+    assert asked == (["smbd.service"] if code else [])
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
     ("members", "failed", "said"),
     [
         (
