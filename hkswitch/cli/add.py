@@ -150,13 +150,24 @@ def check_containers(group: Group) -> None:
         if state.load is LoadState.UNAVAILABLE:
             unavailable["; ".join(problem)] = None
             continue
-        meant, users = containers.meant_by(contained, known), containers.users_of_engines()
-        hint = words.unit_instead(contained, state) or (f"did you mean {meant}?" if meant else "")
-        if not hint and contained.engine in users:
-            hint = containers.rootless_note(contained.engine, users)
+        users = containers.users_of_engines()
+        if unit := words.unit_running(contained, state):
+            hint = f"run `sudo hkswitch add {shlex.quote(unit)}`"
+        elif has_service(contained.name):
+            hint = f"for the service of that name, run `sudo hkswitch add {shlex.quote(contained.name)}`"
+        elif meant := containers.meant_by(contained, known):
+            hint = f"did you mean {meant}?"
+        else:
+            hint = containers.rootless_note(contained.engine, users) if contained.engine in users else ""
         raise Failure(f"cannot add the group: {problem[0]}" + (f"; {hint}" if hint else ""), Exit.USAGE)
     for note in unavailable:
         say(f"hkswitch: {note}", err=True)
+
+
+def has_service(container: str) -> bool:
+    """Return whether there is a service of this name, such as that of a quadlet."""
+    unit = f"{container}.service"
+    return systemctl.load_states([unit]).get(unit) is LoadState.LOADED
 
 
 def _of_example(data: bytes, file: str) -> tuple[str, ...]:

@@ -105,11 +105,16 @@ def how_to_unpause(contained: Member, state: UnitState) -> str:
 
 def unit_instead(contained: Member, state: UnitState) -> str:
     """Return which unit to use in place of a container that systemd runs; empty for others."""
-    if state.load is LoadState.BAD_SETTING:
-        return f"{state.sub} instead"
-    is_missing = state.load is LoadState.NOT_FOUND and contained.engine is Engine.PODMAN
-    unit = quadlet_of(contained.name) if is_missing and not contained.is_project else ""
+    unit = unit_running(contained, state)
     return f"use units: [{unit}] instead" if unit else ""
+
+
+def unit_running(contained: Member, state: UnitState) -> str:
+    """Return the unit by which systemd runs a container; empty for others."""
+    if state.load is LoadState.BAD_SETTING:
+        return state.sub.removeprefix("use units: [").removesuffix("]")
+    is_missing = state.load is LoadState.NOT_FOUND and contained.engine is Engine.PODMAN
+    return quadlet_of(contained.name) if is_missing and not contained.is_project else ""
 
 
 def engine_remedy(engine: Engine, why: str) -> str:

@@ -581,9 +581,27 @@ def test_check_warns_root_about_containers_and_projects_that_do_not_exist(  # no
             0,
             {"podman/notes": GONE},
             ["podman/note"],
-            "systemd runs Podman's container notes; use units: [blog.service] instead",
+            "systemd runs Podman's container notes; run `sudo hkswitch add blog.service`",
             "",
         ),
+        (
+            0,
+            {"podman/systemd-wiki": OF_UNIT},
+            [],
+            "systemd runs Podman's container systemd-wiki; run `sudo hkswitch add wiki.service`",
+            "",
+        ),
+        (
+            0,
+            {"docker/nginx": GONE},
+            ["docker/nginx-1"],
+            (
+                "Docker's container nginx does not exist; "
+                "for the service of that name, run `sudo hkswitch add nginx`"
+            ),
+            "",
+        ),
+        (0, {"docker/cups": GONE}, [], "Docker's container cups does not exist", ""),
         (
             0,
             {
@@ -615,6 +633,10 @@ def test_add_refuses_containers_that_cannot_be_used(  # noqa: PLR0917
     monkeypatch.setattr(os, "geteuid", lambda: user_id)
     monkeypatch.setattr(doctor, "seen_by_root", seen_by_root)
     monkeypatch.setattr(doctor, "users_of_engines", lambda: {Engine.PODMAN: "bob"})
+    services = {"nginx.service": LoadState.LOADED, "cups.service": LoadState.NOT_FOUND}
+    monkeypatch.setattr(
+        systemctl, "load_states", lambda units: {unit: services[unit] for unit in units if unit in services}
+    )
     if refused:
         with pytest.raises(Failure) as caught:
             add.check_containers(CONFIG.groups[0])
