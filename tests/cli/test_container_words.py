@@ -17,7 +17,7 @@ from hkswitch.containers import connection
 from hkswitch.containers.engines import Engines
 from hkswitch.containers.members import Member, unavailable
 from hkswitch.control import client
-from hkswitch.doctor import account
+from hkswitch.doctor import account, programs
 from hkswitch.doctor import containers as doctor
 from hkswitch.doctor.context import Account, Context
 from hkswitch.doctor.finding import Check, Verdict, ok
@@ -452,6 +452,26 @@ def test_the_diagnostics_name_the_containers() -> None:
     assert "  containers: docker/photos docker/photos-db" in lines
     assert "  containers: docker-compose/immich" in lines
     assert sum("containers:" in line for line in lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "engines"),
+    [
+        (CONFIG, ["docker 26.1", "podman 26.1"]),
+        (parse(b"groups: {web: {units: [nginx]}}", "c.yaml"), []),
+        (ConfigError("c.yaml", ()), []),
+    ],
+)
+async def test_the_diagnostics_have_the_versions_of_the_engines_in_use(
+    monkeypatch: pytest.MonkeyPatch, config: Config | ConfigError, engines: list[str]
+) -> None:
+    async def run(program: str, *_: str) -> programs.Completed:
+        return programs.Completed(0, f"{Path(program).name} 26.1\nmore\n", "")
+
+    monkeypatch.setattr(diagnostics, "run", run)
+    found = await diagnostics.versions_with(config)
+    assert [line for line in found if line.startswith(("docker", "podman"))] == engines
+    assert "systemctl 26.1" in found
 
 
 @pytest.mark.parametrize(
