@@ -157,9 +157,11 @@ def check_containers(group: Group) -> None:
             hint = f"for the service of that name, run `sudo hkswitch add {shlex.quote(contained.name)}`"
         elif meant := containers.meant_by(contained, known):
             hint = f"did you mean {meant}?"
+        elif contained.engine in users:
+            hint = containers.rootless_note(contained.engine, users)
         else:
-            hint = containers.rootless_note(contained.engine, users) if contained.engine in users else ""
-        raise Failure(f"cannot add the group: {problem[0]}" + (f"; {hint}" if hint else ""), Exit.USAGE)
+            hint = words.where_listed(contained)
+        raise Failure(f"cannot add the group: {problem[0]}; {hint}", Exit.USAGE)
     for note in unavailable:
         say(f"hkswitch: {note}", err=True)
 

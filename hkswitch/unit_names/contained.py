@@ -65,6 +65,13 @@ def log_command(contained: Member) -> str:
     return f"sudo podman ps --all --filter label=com.docker.compose.project={name}"
 
 
+def where_listed(contained: Member) -> str:
+    """Return which command shows the names of all containers, or of all projects."""
+    is_of_compose = contained.is_project and contained.engine is Engine.DOCKER
+    listing = "docker compose ls" if is_of_compose else f"{contained.engine} ps"
+    return f"`sudo {listing} --all` shows all"
+
+
 def problem_of(contained: Member, state: UnitState) -> tuple[str, str] | None:
     """Return why a container or project cannot be used, and the remedy; None if it can."""
     if instead := unit_instead(contained, state):
@@ -80,8 +87,7 @@ def problem_of(contained: Member, state: UnitState) -> tuple[str, str] | None:
             remedy = f"run `sudo {create} up -d` in its folder, or correct the name with {_EDIT}"
             return why_not_found(contained), remedy
         case LoadState.NOT_FOUND:
-            listing = f"(`sudo {contained.engine} ps --all` shows all)"
-            remedy = f"correct the name with {_EDIT} {listing}, or create the container"
+            remedy = f"correct the name with {_EDIT} ({where_listed(contained)}), or create the container"
             return why_not_found(contained), remedy
     return None
 

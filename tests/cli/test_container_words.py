@@ -54,7 +54,8 @@ EDIT: Final = "`sudo hkswitch edit`"
 IN_UNITS: Final = f"use units: [wiki.service] instead, with {EDIT}"
 INSTALL: Final = "install Docker, or set `engine: podman`"
 UNMASK: Final = "run `sudo systemctl unmask docker.service`"
-LISTED: Final = f"correct the name with {EDIT} (`sudo docker ps --all` shows all), or create the container"
+ALL: Final = "`sudo docker ps --all` shows all"
+LISTED: Final = f"correct the name with {EDIT} ({ALL}), or create the container"
 
 
 def group_of(members: dict[str, UnitState], state: GroupState | None = GroupState.OFF) -> GroupReport:
@@ -589,7 +590,13 @@ def test_check_warns_root_about_containers_and_projects_that_do_not_exist(  # no
         ),
         (0, {}, [], "", ""),  # systemd does not answer
         (4242, {"docker/photos": GONE}, [], "", ""),
-        (0, {"docker/photos": GONE}, ["podman/photo"], "Docker's container photos does not exist", ""),
+        (
+            0,
+            {"docker/photos": GONE},
+            ["podman/photo"],
+            f"Docker's container photos does not exist; {ALL}",
+            "",
+        ),
         (
             0,
             {"docker/photos": GONE},
@@ -621,7 +628,14 @@ def test_check_warns_root_about_containers_and_projects_that_do_not_exist(  # no
             ),
             "",
         ),
-        (0, {"docker/cups": GONE}, [], "Docker's container cups does not exist", ""),
+        (0, {"docker/cups": GONE}, [], f"Docker's container cups does not exist; {ALL}", ""),
+        (
+            0,
+            {"docker-compose/immich": REMOVED},
+            [],
+            "Docker's compose project immich has no containers; `sudo docker compose ls --all` shows all",
+            "",
+        ),
         (
             0,
             {
