@@ -119,8 +119,11 @@ class Executor:
         results: tuple[UnitResult, ...] = ()
         for manager, names in parts[::-1] if action is Action.STOP else parts:
             if names and (action is Action.STOP or failure_of(results) is None):
-                run = manager.run(action, names, confirm_seconds, lambda names=names: guard.begin(names))
-                results += await run
+
+                def begin(names: tuple[str, ...] = names) -> None:
+                    guard.begin(names)
+
+                results += await manager.run(action, names, confirm_seconds, begin)
         if action is Action.STOP or failure_of(results) is not None:
             return results
         return (*results, *await self._confirm(group, probe, guard.is_superseded))
