@@ -4,6 +4,7 @@ Its unit says whether it runs. What happens is the world's: this draws nothing.
 """
 
 import asyncio
+import math
 from asyncio import StreamReader, StreamWriter
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +24,9 @@ from tests.world.history import History, Was
 ACT_SECONDS: Final = 0.03
 HEALS_SECONDS: Final = 0.6
 """From the start of a container to the end of its first health check."""
+
+LOOKED_WITHIN_SECONDS: Final = 30.0
+"""Longer than a helper waits for the end of another act before its own."""
 
 _PROJECT: Final = "com.docker.compose.project"
 
@@ -48,8 +52,8 @@ class RememberedEngine(SimulatedEngine):
         self._answers.set()
         self._held: list[bytes] = []
         self._starts: Counter[str] = Counter()
-        self._names: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        """The members of which a container ever was, by its ID."""
+        self._names: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        """Until when a container was one of each member, by its ID."""
         for spec in self.specs.values():
             self.create(spec)
         projects = dict.fromkeys(spec.project for spec in self.specs.values() if spec.project)
@@ -72,8 +76,11 @@ class RememberedEngine(SimulatedEngine):
         return [each for each in self.containers.values() if each.name == member.name]
 
     def names_of(self, container_id: str) -> Iterable[str]:
-        """The members of which a container is, or was."""
-        return self._names[container_id]
+        """The members of which a container is, or was when a helper can have looked."""
+        after_seconds = asyncio.get_running_loop().time() - LOOKED_WITHIN_SECONDS
+        return [
+            name for name, until_seconds in self._names[container_id].items() if until_seconds > after_seconds
+        ]
 
     @property
     def is_moving(self) -> bool:
@@ -254,6 +261,11 @@ class RememberedEngine(SimulatedEngine):
         super().remove(container)
         container.status = "exited"  # a stop that goes on finds nothing to end
 
+    def rename(self, container: SimulatedContainer, name: str) -> None:
+        until_seconds = asyncio.get_running_loop().time()
+        self._names[container.id][f"{self.engine}/{container.name}"] = until_seconds
+        super().rename(container, name)
+
     async def start(self, container: SimulatedContainer) -> int:
         try:
             return await super().start(container)
@@ -280,9 +292,9 @@ class RememberedEngine(SimulatedEngine):
 
     def _remember(self) -> None:
         for container in self.containers.values():
-            self._names[container.id][f"{self.engine}/{container.name}"] = None
+            self._names[container.id][f"{self.engine}/{container.name}"] = math.inf
             if project := container.labels.get(_PROJECT):
-                self._names[container.id][f"{self.engine}-compose/{project}"] = None
+                self._names[container.id][f"{self.engine}-compose/{project}"] = math.inf
         now_seconds = asyncio.get_running_loop().time()
         for name in self.history:
             last, state, starts = self.history.last(name), self.state(name), self._starts[name]
