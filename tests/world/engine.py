@@ -220,6 +220,8 @@ class RememberedEngine(SimulatedEngine):
 
     def go_on(self) -> None:
         """Have no fault any more: do and send what was to be done and sent meanwhile."""
+        if any(fault.cut_at_bytes is not None for fault in self.faults):
+            self.hang_up()  # these would still be broken off
         self.faults = []
         self._answers.set()
         held, self._held = self._held, []
