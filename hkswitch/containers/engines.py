@@ -1,7 +1,7 @@
 """The container engines: looks at the containers of members, and starts and stops them. Runs as root."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -87,32 +87,23 @@ class Engines:
             found = [each for each in wanted if each.status != "running" or each.id in self._locks]
         elif action is Action.RESTART:
             found = [each for each in found if state_of(each).is_running]
-        acts = await _all(self._act(action, member, each, begin) for each in found)
-        failures = [failure for failure, _ in acts]
-        is_start = action is Action.START
-        found = [
-            each
-            for each, (_, was_started) in zip(found, acts, strict=True)
-            if was_started or (is_start and each.status != "running")
-        ]
-        if not found or any(failures):
-            return _result(member, failures)
+        ends = await _all(self._act(action, member, each, begin) for each in found)
+        started = {each.id: each.name for each, end in zip(found, ends, strict=True) if end == ""}
+        failed = {each.name: end for each, end in zip(found, ends, strict=True) if end}
+        if failed or not started:
+            return _result(member, failed)
         await asyncio.sleep(confirm_seconds)
-        state, now = await self.look(member)
-        left = {each.id: each for each in now}
-        lost = [f"{each.name} is gone ({state})" for each in found if each.id not in left]
-        started = [left[each.id] for each in found if each.id in left]
-        looping = [f"{each.name} restarts again and again" for each in started if each.restarts]
-        down = {
-            each: f"{each.name} {state_of(each).sub}" for each in started if not state_of(each).is_running
-        }
-        failed = [text for each, text in down.items() if each.exit_status and not each.restarts]
-        return _result(member, [*lost, *looping, *failed], ", ".join(down.values()))
+        state, found = await self.look(member)
+        now = {each.id: each for each in found}
+        failed = {name: f"is gone ({state})" for each, name in started.items() if each not in now}
+        left = [now[each] for each in started if each in now]
+        failed |= {each.name: "restarts again and again" for each in left if each.restarts}
+        down = [each for each in left if not (each.restarts or state_of(each).is_running)]
+        failed |= {each.name: state_of(each).sub for each in down if each.exit_status}
+        return _result(member, failed, {each.name: state_of(each).sub for each in down})
 
-    async def _act(
-        self, action: Action, member: Member, container: Container, begin: Begin
-    ) -> tuple[str, bool]:
-        """Return why the engine did not do it, empty if it did, and whether it started the container."""
+    async def _act(self, action: Action, member: Member, container: Container, begin: Begin) -> str | None:
+        """Return why the engine did not do it; empty if it started the container, None if it need not run."""
         connection = self.connections[member.engine]
         seconds = ACT_SECONDS + min(max(container.stop_seconds, 0), LONGEST_STOP_SECONDS)
         verbs = ("stop", "start") if action is Action.RESTART else (action.value,)
@@ -122,12 +113,12 @@ class Engines:
                 try:
                     status, body = await connection.ask("POST", path, seconds, begin)
                     if status not in {DONE, DONE_BEFORE}:
-                        return f"{container.name}: {parse_error(body)}", False
+                        return parse_error(body) or f"{connection.engine} answered with status {status}"
                 except EngineUnavailable as why:
-                    return f"{container.name}: {why}", False
-                if status == DONE_BEFORE:  # a restart starts nothing that did not run
-                    return "", False
-        return "", action is not Action.STOP
+                    return str(why)
+                if verb == "stop" and status == DONE_BEFORE:
+                    return None  # a restart starts nothing that did not run
+        return None if action is Action.STOP else ""
 
 
 async def _all(acts: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
@@ -137,7 +128,10 @@ async def _all(acts: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     return [task.result() for task in tasks]
 
 
-def _result(member: Member, failures: Iterable[str], note: str = "") -> UnitResult:
-    failed = ", ".join(filter(None, failures))
-    job = JobResult.FAILED if failed else JobResult.DONE
-    return UnitResult(member.full_name, job, f"failed: {failed}" if failed else note)
+def _result(member: Member, failed: Mapping[str, str], ended: Mapping[str, str] = {}) -> UnitResult:
+    """Return a result from words about containers by their names, which a single container does not need."""
+    said = failed or ended
+    words = ", ".join(f"{name}: {text}" if member.is_project else text for name, text in said.items())
+    if failed:
+        return UnitResult(member.full_name, JobResult.FAILED, f"failed: {words}")
+    return UnitResult(member.full_name, JobResult.DONE, words)

@@ -71,6 +71,7 @@ class Following:
         """Forget all states until the engine's units have been seen again."""
         self._states.clear()
         self._units.clear()
+        self._restarts.clear()  # of what restarted meanwhile, nothing says whether it still does
         self._follow_unless(None)
 
     async def catch_up(self, names: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -74,9 +74,8 @@ class JobOrder(NamedTuple):
 
     earlier: list[asyncio.Event]
     """Set when the earlier requests are about to queue their jobs, or will queue none."""
-    queued: asyncio.Event
-    """To be set for units or commands, and for containers: they begin one after the other."""
-    containers_queued: asyncio.Event
+    queued: dict[str, asyncio.Event]
+    """The same of this request, by its members: units and containers begin one after the other."""
 
 
 @dataclass(eq=False, slots=True)
@@ -198,15 +197,14 @@ class Dispatcher:
     @contextmanager
     def _in_order(self, group: Group) -> Iterator[JobOrder]:
         """Make requests for the same units, even in different groups, queue jobs in order of arrival."""
-        queued, containers_queued = asyncio.Event(), asyncio.Event()
-        earlier = [self._last_queued[unit] for unit in group.members if unit in self._last_queued]
-        self._last_queued |= dict.fromkeys(group.units, queued)
-        self._last_queued |= dict.fromkeys(group.contained, containers_queued)
+        queued = {member: asyncio.Event() for member in group.members}
+        earlier = [self._last_queued[member] for member in queued if member in self._last_queued]
+        self._last_queued |= queued
         try:
-            yield JobOrder(earlier, queued, containers_queued)
+            yield JobOrder(earlier, queued)
         finally:
-            queued.set()
-            containers_queued.set()
+            for event in queued.values():
+                event.set()
 
     async def _execute(self, request: Request, group: Group, order: JobOrder) -> Results:
         def check() -> None:
@@ -215,17 +213,16 @@ class Dispatcher:
             if self._is_overruled(request):
                 raise Overruled(f"a newer request overruled {request.action} {request.group}")
 
-        def begin(queued: asyncio.Event = order.queued) -> None:
+        def begin(members: Iterable[str] = ()) -> None:
             check()
-            queued.set()
+            for member in members:
+                order.queued[member].set()
 
         try:
             check()
             for earlier in order.earlier:
                 await earlier.wait()
-            guard = ActionGuard(
-                begin, lambda: self._is_replaced(request), lambda: begin(order.containers_queued)
-            )
+            guard = ActionGuard(begin, lambda: self._is_replaced(request))
             confirm_seconds = request.confirm_ms / 1000
             probe = self._probes.probe
             results = await self._executor.do(request.action, group, probe, confirm_seconds, guard)

@@ -70,15 +70,13 @@ Probe = Callable[[Group], Awaitable[ProbeOutcome]]
 class ActionGuard(NamedTuple):
     """The checks that an action is still wanted."""
 
-    begin: Callable[[], None]
-    """Called just before the action; raises if it is no longer wanted."""
+    begin: Callable[..., None]
+    """Called just before the action, with the members that it is on; raises if it is no longer wanted."""
     is_superseded: Callable[[], bool]
     """Whether a newer request replaced it."""
-    begin_containers: Callable[[], None] = lambda: None
-    """As `begin`, before that part of the action that is on containers."""
 
 
-UNGUARDED: Final = ActionGuard(lambda: None, lambda: False)
+UNGUARDED: Final = ActionGuard(lambda *_: None, lambda: False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +114,15 @@ class Executor:
         """
         if group.commands is not None:
             return (await self._run_command(action, group.commands.of(action), group, probe, guard),)
-        parts: list[tuple[MemberManager, tuple[str, ...], Callable[[], None]]] = [
-            (self.systemd, group.units, guard.begin),
-            (self.engines, group.contained, guard.begin_containers),
-        ]
+        parts: list[tuple[MemberManager, tuple[str, ...]]]
+        parts = [(self.systemd, group.units), (self.engines, group.contained)]
         results: tuple[UnitResult, ...] = ()
-        for manager, names, begin in parts[::-1] if action is Action.STOP else parts:
+        for manager, names in parts[::-1] if action is Action.STOP else parts:
             if names and (action is Action.STOP or failure_of(results) is None):
+
+                def begin(names: tuple[str, ...] = names) -> None:
+                    guard.begin(names)
+
                 results += await manager.run(action, names, confirm_seconds, begin)
         if action is Action.STOP or failure_of(results) is not None:
             return results

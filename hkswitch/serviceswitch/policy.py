@@ -14,7 +14,7 @@ from hkswitch.protocol.helper import CONFIG_CHANGED
 from hkswitch.serviceswitch import trusted_files
 from hkswitch.serviceswitch.audit import Audit, Denial, Effect
 
-CUT_SHORT: Final = "the helper exited first; systemd continues with the jobs that are queued"
+CUT_SHORT: Final = "the helper exited first; jobs that are queued, and what an engine has begun, go on"
 
 NOT_BEGUN: Final = "not carried out: the helper exited"
 

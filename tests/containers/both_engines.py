@@ -93,6 +93,11 @@ class Told:
         """The last states."""
         return dict(self.news)
 
+    @property
+    def running(self) -> int:
+        """How many of its tasks have not ended."""
+        return sum(not task.done() for task in self._tasks)
+
     def take(self) -> list[tuple[str, str]]:
         """Return what was told since the last time."""
         found, self.news = self.news, []

@@ -275,7 +275,7 @@ async def head_of(both: BothEngines, engine: Engine) -> bytes:
 
 
 @in_virtual_time
-async def test_a_slow_trickle_is_given_up_in_time() -> None:
+async def test_a_slow_trickle_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     both = BothEngines()
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -285,7 +285,7 @@ async def test_a_slow_trickle_is_given_up_in_time() -> None:
             await asyncio.sleep(0.5)
         writer.close()
 
-    both.by_engine[Engine.DOCKER].serve = serve  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(both.by_engine[Engine.DOCKER], "_serve", serve)
     began_at_seconds = asyncio.get_running_loop().time()
     with pytest.raises(EngineUnavailable, match=DID_NOT_ANSWER):
         await connection_to(both).get(LOOK)

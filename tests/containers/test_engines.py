@@ -54,11 +54,11 @@ async def test_an_action_asks_for_what_is_left_to_do(
 
 
 REFUSED: list[tuple[Engine, str, Action, str]] = [
-    (DOCKER, "paused", START, "failed: web: cannot start a paused container, try unpause instead"),
-    (PODMAN, "paused", START, "failed: web: unable to start container "),
-    (PODMAN, "paused", STOP, "failed: web: container "),
-    (PODMAN, "paused", RESTART, "failed: web: container "),
-    (PODMAN, "stopping", START, "failed: web: unable to start container "),
+    (DOCKER, "paused", START, "failed: cannot start a paused container, try unpause instead"),
+    (PODMAN, "paused", START, "failed: unable to start container "),
+    (PODMAN, "paused", STOP, "failed: container "),
+    (PODMAN, "paused", RESTART, "failed: container "),
+    (PODMAN, "stopping", START, "failed: unable to start container "),
 ]
 
 
@@ -192,7 +192,7 @@ async def test_a_project_whose_jobs_have_all_finished_runs_them_again(engine: En
     member = f"{engine}-compose/backup"
     [result] = await both.results(START, member)
     assert result_of((result,)).failure is None
-    assert result.detail == "backup-job-1 exited with 0"
+    assert result.detail == "backup-job-1: exited with 0"
 
 
 @OF_EACH
@@ -218,17 +218,17 @@ async def test_a_failure_of_one_container_is_told_and_holds_up_no_other(engine: 
 LIVES: list[tuple[dict[str, Any], str]] = [
     ({}, "web done"),
     ({"ends_after_seconds": 0.5, "exits_with": 1}, "web done"),  # later than anyone waits
-    ({"ends_after_seconds": 0.05, "exits_with": 0}, "web done (web exited with 0)"),
-    ({"ends_after_seconds": 0.05, "exits_with": 3}, "web failed: web exited with 3"),
+    ({"ends_after_seconds": 0.05, "exits_with": 0}, "web done (exited with 0)"),
+    ({"ends_after_seconds": 0.05, "exits_with": 3}, "web failed: exited with 3"),
     (
         {"ends_after_seconds": 0.01, "exits_with": 3, "policy": "always"},
-        "web failed: web restarts again and again",
+        "web failed: restarts again and again",
     ),
     (
         {"ends_after_seconds": 0.01, "exits_with": 3, "policy": "on-failure", "most_restarts": 1},
-        "web failed: web restarts again and again",
+        "web failed: restarts again and again",
     ),
-    ({"start_error": "no such program"}, "web failed: web: no such program"),
+    ({"start_error": "no such program"}, "web failed: no such program"),
 ]
 
 
@@ -253,7 +253,7 @@ async def test_what_was_started_has_to_be_up_a_moment_later(
 async def test_a_container_that_is_removed_as_soon_as_it_was_started_is_a_failure(engine: Engine) -> None:
     both = BothEngines()
     both.by_engine[engine].add("web", "created", ends_after_seconds=0.05, is_removed_at_end=True)
-    why = "failed: web is gone (not-found (no such container))"
+    why = "failed: is gone (not-found (no such container))"
     assert await both.act(START, f"{engine}/web") == [f"{engine}/web {why}"]
 
 
@@ -352,7 +352,7 @@ async def test_a_stop_that_never_ends_is_a_failure_after_the_containers_own_time
     simulated = both.by_engine[engine]
     simulated.add("web", stop_seconds=stop_seconds)
     simulated.faults = [EngineFault("POST", delay_seconds=math.inf)]
-    why = f"failed: web: {engine} did not answer within {limit_seconds} s"
+    why = f"failed: {engine} did not answer within {limit_seconds} s"
     assert await both.act(STOP, f"{engine}/web") == [f"{engine}/web {why}"]
     assert limit_seconds <= now_seconds() <= limit_seconds + 1
 
@@ -438,7 +438,7 @@ async def test_an_engine_that_goes_between_stop_and_start_of_a_restart_is_told()
             docker.unit = STOPPING
 
     docker.on_request = turn_off
-    why = f"failed: web: docker.service is {STOPPING}"
+    why = f"failed: docker.service is {STOPPING}"
     assert await both.act(RESTART, "docker/web") == [f"docker/web {why}"]
     assert docker.acts == ["stop web"]
     both.has_only_asked_active_engines()
@@ -462,9 +462,9 @@ async def broken(both: BothEngines, engine: Engine) -> None:
 
 FAILING: list[tuple[Callable[[BothEngines, Engine], Coroutine[Any, Any, None]], str]] = [
     (hung, "refused ({engine} did not answer within 5 s)"),
-    (killed, "failed: web: {engine} closed the connection"),
-    (broken, "failed: web: the engine's answer is not JSON"),
-    (lying, "failed: web: "),
+    (killed, "failed: {engine} closed the connection"),
+    (broken, "failed: the engine's answer is not JSON"),
+    (lying, "failed: {engine} answered with status 200"),
 ]
 
 

@@ -553,3 +553,45 @@ async def test_a_flood_of_events_lets_others_run(monkeypatch: pytest.MonkeyPatch
             handled.append(0)
         assert not watcher.news or watcher.last == {"docker/web": UP}
     assert 0 < max(handled) * len(line) <= 2 * LONGEST_LINE_BYTES + LARGEST_CHUNK_BYTES + len(line)
+
+
+@OF_EACH
+@in_virtual_time
+async def test_an_engine_that_ends_during_a_look_is_not_followed_on_beside_the_next_one(
+    engine: Engine,
+) -> None:
+    """The end of its events comes with the change of its unit, in any turn of the loop."""
+    for turns in range(15):
+        both = BothEngines()
+        simulated = both.by_engine[engine]
+        web = simulated.add("web")
+        async with watching(both, engine, [f"{engine}/web"]) as watcher:
+            simulated.faults = [EngineFault("containers/json", delay_seconds=1)]
+            simulated.kill(web)
+            await asyncio.sleep(0.5)
+            simulated.stop_engine(OFF)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            watcher.see_unit(OFF)
+            await asyncio.sleep(3)
+            assert watcher.running == 0, turns
+            assert watcher.last == {f"{engine}/web": f"unavailable ({engine.unit} is {OFF})"}
+
+
+@OF_EACH
+@in_virtual_time
+async def test_a_helper_ends_at_once_even_while_its_engine_does(engine: Engine) -> None:
+    for turns in range(15):
+        both = BothEngines()
+        simulated = both.by_engine[engine]
+        web = simulated.add("web")
+        async with watching(both, engine, [f"{engine}/web"]) as watcher:
+            simulated.faults = [EngineFault("containers/json", delay_seconds=1)]
+            simulated.kill(web)
+            await asyncio.sleep(0.5)
+            simulated.stop_engine(simulated.unit)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(0.1):
+                await watcher.end()
+            await asyncio.sleep(2)

@@ -82,7 +82,7 @@ async def test_without_its_units_no_container_starts_but_all_of_them_stop(engine
         helper.done.clear()
         helper.both.by_engine[engine].faults = [EngineFault("web/stop", status=500)]
         assert await helper.act("stop", "both") == [
-            f"{engine}/web failed failed: web: something broke",
+            f"{engine}/web failed failed: something broke",
             f"{engine}/db done",
             "smb.service done",
             "nmb.service failed",

@@ -144,9 +144,8 @@ class SimulatedContainers:
             if not self.is_podman:
                 container.status = "restarting"
                 container.restarts += 1
-            back_off_seconds = FIRST_BACK_OFF_SECONDS * 2 ** (
-                container.restarts - 1 if lived_seconds < 10 else 0
-            )
+            doubled = min(container.restarts - 1, 9) if lived_seconds < 10 else 0
+            back_off_seconds = FIRST_BACK_OFF_SECONDS * 2**doubled
             after_seconds = PODMAN_RESTARTS_SECONDS if self.is_podman else back_off_seconds
             self._after(container, after_seconds, self._restart)
         elif container.is_removed_at_end:
@@ -220,6 +219,11 @@ class SimulatedContainers:
         elif container.health != health:
             container.health = health
             self.tell(f"health_status: {health}", container)
+
+    def halt(self) -> None:
+        """Let nothing more happen by itself."""
+        for container in self.containers.values():
+            self._cancel_timer(container)
 
     def tell(self, action: str, container: SimulatedContainer, **attributes: str) -> None:
         """Send an event to all who wait for events."""

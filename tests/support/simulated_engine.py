@@ -97,16 +97,19 @@ class SimulatedEngine(SimulatedContainers):
 
     async def connect(self) -> tuple[StreamReader, StreamWriter]:
         """Connect in memory; raises `ConnectionRefusedError`."""
+        self.connects.append(self.unit)
         if self.refuses:
-            self.connects.append(self.unit)
             raise ConnectionRefusedError(111, "Connection refused")
         (reader, writer), server = memory_connection(LONGEST_LINE_BYTES)
-        self._spawn(self.serve(*server))
+        self._spawn(self._serve(*server))
         return reader, writer
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Answer the request on a connection."""
         self.connects.append(self.unit)
+        await self._serve(reader, writer)
+
+    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         self._writers.add(writer)
         try:
             method, target, _ = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ", 2)
