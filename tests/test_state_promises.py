@@ -111,7 +111,7 @@ OF_CONTAINERS = (
         ([JOB], "off"),
         ([CONTAINER, JOB._replace(restarts_itself=True)], "partial"),
         ([], "missing"),
-        ([CONTAINER._replace(unit="wiki.service")], "missing"),
+        ([CONTAINER._replace(unit="wiki.service")], "on"),  # a label of Docker's means no quadlet
         (None, "missing"),
     ],
 )

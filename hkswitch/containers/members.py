@@ -82,7 +82,8 @@ class Member(NamedTuple):
         """Return its state, from its containers as they are now."""
         if not containers:
             return REMOVED if self.is_project else NOT_FOUND
-        if unit := next((each.unit for each in containers if each.unit), ""):
+        # An image for Docker can have the label too, and an advice in it that nobody should follow.
+        if unit := next((each.unit for each in containers if each.unit and self.engine is Engine.PODMAN), ""):
             advice = printable(f"use units: [{unit}]", LONGEST_SUB)
             return UnitState(LoadState.BAD_SETTING, ActiveState.UNKNOWN, advice)
         if not self.is_project:

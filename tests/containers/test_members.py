@@ -11,6 +11,7 @@ from hkswitch.model.unit_state import UnitHealth
 
 WEB = Member.of("docker/web")
 IMMICH = Member.of("docker-compose/immich")
+WIKI = Member.of("podman/wiki")
 
 
 def container(status: str, **fields: object) -> Container:
@@ -112,18 +113,22 @@ def test_a_project_is_up_only_while_all_of_its_containers_are_but_those_that_hav
     assert str(IMMICH.state(seen)) == words
 
 
-@pytest.mark.parametrize("member", [WEB, IMMICH])
+@pytest.mark.parametrize("member", [WIKI, Member.of("podman-compose/immich")])
 def test_a_container_of_a_quadlet_is_refused_with_what_to_write(member: Member) -> None:
     state = member.state([container("running"), container("running", unit="wiki.service")])
     assert str(state) == "bad-setting (use units: [wiki.service])"
     assert state.health is UnitHealth.MISSING
 
 
+def test_an_image_of_docker_cannot_pass_for_a_quadlet() -> None:
+    assert str(WEB.state([container("running", unit="poweroff.target")])) == "active (running)"
+
+
 def test_no_state_is_longer_than_what_is_sent_of_it() -> None:
     many = [service(f"service-{number}", "paused") for number in range(100)]
     for state in (
         IMMICH.state(many),
-        WEB.state([container("running", unit="u" * 1000)]),
+        WIKI.state([container("running", unit="u" * 1000)]),
         WEB.state([container("s" * 1000)]),
         WEB.state([container("running", health="h" * 1000)]),
     ):
@@ -136,7 +141,7 @@ UNPRINTABLE = "\x1b]0;a title\x07\r\n\u202e\ud800"
 def test_what_the_maker_of_an_image_wrote_can_do_nothing_to_a_terminal() -> None:
     for state in (
         unavailable(UNPRINTABLE),
-        WEB.state([container("running", unit=UNPRINTABLE)]),
+        WIKI.state([container("running", unit=UNPRINTABLE)]),
         WEB.state([container(UNPRINTABLE)]),
     ):
         assert "?]0;a title?????" in state.sub
