@@ -11,6 +11,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 from hkswitch.model.errors import Failure
 from hkswitch.model.printable import printable, printable_line
 
+MOST_CONTAINERS: Final = 512
+"""Of a project; each is inspected by itself."""
+
 PROJECT_LABEL: Final = "com.docker.compose.project"
 STOP_SECONDS: Final = 10
 """How long engines wait before they kill a container, by default."""
@@ -51,7 +54,9 @@ class Change(NamedTuple):
 
 def parse_ids(body: bytes) -> list[str]:
     """Return the IDs in a list of containers."""
-    return [_id(item, "Id") for item in _parsed(body, list)]
+    if len(found := _parsed(body, list)) > MOST_CONTAINERS:
+        raise EngineUnavailable(f"the engine has more than {MOST_CONTAINERS} containers of one name")
+    return [_id(item, "Id") for item in found]
 
 
 def parse_container(body: bytes) -> Container:

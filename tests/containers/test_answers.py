@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hkswitch.containers.answers import (
+    MOST_CONTAINERS,
     Change,
     Container,
     EngineUnavailable,
@@ -145,6 +146,12 @@ def test_what_an_engine_leaves_out_has_its_default(body: bytes, field: str, valu
 )
 def test_a_list_is_read_for_its_ids(body: bytes, ids: list[str]) -> None:
     assert parse_ids(body) == ids
+
+
+def test_a_list_that_would_take_a_request_for_each_of_thousands_is_refused() -> None:
+    assert len(parse_ids(encoded([ROW] * MOST_CONTAINERS))) == MOST_CONTAINERS
+    with pytest.raises(EngineUnavailable, match="more than 512 containers"):
+        parse_ids(encoded([ROW] * (MOST_CONTAINERS + 1)))
 
 
 @pytest.mark.parametrize(
