@@ -42,6 +42,8 @@ class Container(NamedTuple):
     """The unit that runs it, if it is a quadlet's."""
     is_one_off: bool = False
     """Whether it was made by `docker compose run`."""
+    network_of: str = ""
+    """The ID of the container whose network it shares, such as that of a VPN."""
 
 
 class Change(NamedTuple):
@@ -74,6 +76,7 @@ def parse_container(body: bytes) -> Container:
         stop_seconds=_at(found, int, "Config", "StopTimeout") or STOP_SECONDS,
         unit=_at(labels, str, "PODMAN_SYSTEMD_UNIT"),
         is_one_off=_at(labels, str, "com.docker.compose.oneoff") == "True",
+        network_of=_at(found, str, "HostConfig", "NetworkMode").partition("container:")[2],
     )
 
 

@@ -66,11 +66,12 @@ class Engines:
         """
         named = [Member.of(member) for member in members]
         looks = await asyncio.gather(*map(self.look, named))
+        # A container that has a network of its own begins before those that wait for it in `_act`.
+        by_network = sorted(zip(named, looks, strict=True), key=lambda each: any(map(_joins, each[1][1])))
         # The next request goes on when `begin` is called, so all containers have to be waited for by then.
         return tuple(
             await _all(
-                self._act_on(action, member, look, confirm_seconds, begin)
-                for member, look in zip(named, looks, strict=True)
+                self._act_on(action, member, look, confirm_seconds, begin) for member, look in by_network
             )
         )
 
@@ -87,6 +88,7 @@ class Engines:
             found = [each for each in wanted if each.status != "running" or each.id in self._locks]
         elif action is Action.RESTART:
             found = [each for each in found if state_of(each).is_running]
+        found = sorted(found, key=_joins)
         ends = await _all(self._act(action, member, each, begin) for each in found)
         started = {each.id: each.name for each, end in zip(found, ends, strict=True) if end == ""}
         failed = {each.name: end for each, end in zip(found, ends, strict=True) if end}
@@ -108,6 +110,9 @@ class Engines:
         seconds = ACT_SECONDS + min(max(container.stop_seconds, 0), LONGEST_STOP_SECONDS)
         verbs = ("stop", "start") if action is Action.RESTART else (action.value,)
         async with self._locks.setdefault(container.id, asyncio.Lock()):
+            if action is not Action.STOP and (other := self._locks.get(container.network_of)):
+                async with other:  # Docker starts it only once the container with its network runs
+                    pass
             for verb in verbs:
                 path = f"/containers/{container.id}/{verb}"
                 try:
@@ -120,6 +125,10 @@ class Engines:
                 if verb == "stop" and status == DONE_BEFORE:
                     return None  # a restart starts nothing that did not run
         return None if action is Action.STOP else ""
+
+
+def _joins(container: Container) -> bool:
+    return bool(container.network_of)
 
 
 async def _all(acts: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:

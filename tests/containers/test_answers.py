@@ -119,6 +119,8 @@ LEFT_OUT = [
     (changed(DOCKER, "Config"), "is_one_off", False),
     (changed(DOCKER, "HostConfig", "RestartPolicy", "Name", to=""), "restarts_itself", False),
     (changed(DOCKER, "HostConfig", "RestartPolicy"), "restarts_itself", False),
+    (changed(DOCKER, "HostConfig", "NetworkMode", to="bridge"), "network_of", ""),
+    (changed(DOCKER, "HostConfig", "NetworkMode", to=f"container:{ID}"), "network_of", ID),
     (changed(DOCKER, "HostConfig", "RestartPolicy", "Name", to="on-failure"), "restarts_itself", True),
     (changed(DOCKER, "HostConfig", "RestartPolicy", "Name", to="unless-stopped"), "restarts_itself", True),
     (changed(DOCKER, "Config", "Labels", "com.docker.compose.oneoff", to="True"), "is_one_off", True),

@@ -82,6 +82,53 @@ async def test_a_paused_container_of_docker_stops_and_restarts() -> None:
     assert both.by_engine[DOCKER].acts == ["stop web", "start web"]
 
 
+JOINED = [
+    # Docker's containers in the order of the group, the action, and what it must ask first.
+    (["vpn", "torrent"], START, "start vpn"),
+    (["torrent", "vpn"], START, "start vpn"),
+    (["torrent", "vpn"], RESTART, "stop vpn"),
+]
+
+
+@pytest.mark.parametrize(("names", "action", "first"), JOINED)
+@pytest.mark.parametrize("is_project", [False, True])
+@OF_EACH
+@in_virtual_time
+async def test_a_container_waits_for_the_one_whose_network_it_shares(
+    engine: Engine, is_project: bool, names: list[str], action: Action, first: str
+) -> None:
+    both = BothEngines()
+    simulated = both.by_engine[engine]
+    vpn = "01" + "ab" * 31
+    for name in names:
+        options = {"id": vpn} if name == "vpn" else {"network_of": vpn}
+        simulated.add_service("media", name, "exited", name=name, policy="always", **options)
+    if action is RESTART:
+        simulated.begin(simulated.named("vpn"))
+        simulated.begin(simulated.named("torrent"))
+    members = [f"{engine}-compose/media"] if is_project else [f"{engine}/{name}" for name in names]
+    assert {result.job for result in await both.results(action, *members)} == {JobResult.DONE}
+    assert simulated.acts[0] == first
+    assert simulated.acts.index("start vpn") < simulated.acts.index("start torrent")
+
+
+@in_virtual_time
+async def test_a_container_whose_network_is_off_and_in_no_group_is_a_failure_and_a_stop_waits_for_none() -> (
+    None
+):
+    both = BothEngines()
+    simulated = both.by_engine[DOCKER]
+    vpn = simulated.add("vpn", "exited", ignores_term=True)
+    simulated.add("torrent", "exited", network_of=vpn.id, ignores_term=True)
+    assert await both.act(START, "docker/torrent") == [
+        f"docker/torrent failed: cannot join network of a non running container: {vpn.id}"
+    ]
+    assert await both.act(START, "docker/torrent", "docker/vpn") == ["docker/vpn done", "docker/torrent done"]
+    begun_seconds = now_seconds()
+    await both.act(STOP, "docker/torrent", "docker/vpn")
+    assert now_seconds() - begun_seconds < 15  # not one after the other, ten seconds each
+
+
 MISSING = [
     ("/nothing", "no such container"),
     ("/we", "no such container"),

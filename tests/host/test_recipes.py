@@ -331,6 +331,17 @@ def test_a_container_with_rm_is_gone_once_the_switch_is_off(
 
 
 @every(PROJECT)
+def test_containers_that_use_the_network_of_another_start_after_it(
+    host: Host, recipe: Recipe, service: Service
+) -> None:
+    joined = f"docker create {IN_PROJECT.replace('none', 'container:web')} --name"
+    sh(host, f"{joined}=torrent server; {joined}=sonarr server; {joined}=radarr server")
+    codes = [act(host, action, recipe) for action in ("start", "stop") * 3]
+    sh(host, "docker rm --force torrent sonarr radarr")
+    assert codes == [Exit.OK] * 6
+
+
+@every(PROJECT)
 def test_a_project_with_one_container_that_is_down_is_not_on(
     host: Host, recipe: Recipe, service: Service
 ) -> None:

@@ -53,6 +53,8 @@ class SimulatedContainer:
     exits_with: int = 0
     start_error: str = ""
     """Why it cannot be started."""
+    network_of: str = ""
+    """The ID of the container whose network it shares."""
     health: str = ""
     """Empty without a health check."""
     is_removed_at_end: bool = False
@@ -277,6 +279,11 @@ class SimulatedContainers:
         if container.status in {"paused", "stopping"}:
             why = "must be in Created or Stopped state to be started: container state improper"
             raise EngineRefusal(500, f"unable to start container {container.id}: {why}")
+        if container.network_of and not (owner := self.containers[container.network_of]).is_alive:
+            if not self.is_podman:
+                container.exit_status = 128
+                raise EngineRefusal(409, f"cannot join network of a non running container: {owner.id}")
+            self.begin(owner)
         await asyncio.sleep(self.act_seconds)
         if container.start_error:
             container.exit_status = 127

@@ -223,7 +223,9 @@ class SimulatedEngine(SimulatedContainers):
         if self.is_podman or container.stop_seconds is not None:
             config["StopTimeout"] = 10 if container.stop_seconds is None else container.stop_seconds
         policy = {"Name": container.policy, "MaximumRetryCount": container.most_restarts}
-        host_config = {"RestartPolicy": policy, "AutoRemove": container.is_removed_at_end}
+        network = f"container:{container.network_of}" if container.network_of else "bridge"
+        host_config: dict[str, Any] = {"RestartPolicy": policy, "AutoRemove": container.is_removed_at_end}
+        host_config["NetworkMode"] = network
         about = {"Id": container.id, "Name": f"/{container.name}", "RestartCount": container.restarts}
         return about | {"State": state, "Config": config, "HostConfig": host_config}
 
