@@ -122,7 +122,8 @@ class Engines:
                             break
                         await asyncio.sleep(STOP_AGAIN_SECONDS)
                     if status not in {DONE, DONE_BEFORE}:
-                        return parse_error(body) or f"{connection.engine} answered with status {status}"
+                        said = parse_error(body).replace(container.id, container.name)  # as podman calls it
+                        return said or f"{connection.engine} answered with status {status}"
                 except EngineUnavailable as why:
                     return str(why)
                 if was_down:

@@ -322,6 +322,14 @@ def test_a_container_that_does_nothing_is_not_on(
     eventually(is_not_on)
 
 
+@every(CONTAINER)
+def test_a_container_with_rm_is_gone_once_the_switch_is_off(
+    host: Host, recipe: Recipe, service: Service
+) -> None:
+    sh(host, f"{service.removed}; docker run --rm --detach --name=photos --network=none server")
+    assert [act(host, action, recipe) for action in ("stop", "start")] == [Exit.OK, Exit.UNAVAILABLE]
+
+
 @every(PROJECT)
 def test_a_project_with_one_container_that_is_down_is_not_on(
     host: Host, recipe: Recipe, service: Service

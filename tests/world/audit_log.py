@@ -14,6 +14,9 @@ ACTIONS: Final = {
     "StopUnit": Action.STOP,
     "TryRestartUnit": Action.RESTART,
 }
+VERBS: Final = {"start": {Action.START, Action.RESTART}, "stop": {Action.STOP, Action.RESTART}}
+"""The actions that need each request to an engine."""
+
 COMMAND: Final = "hkswitch-command-{}.service"
 
 
@@ -29,6 +32,8 @@ class AuditLog:
     """How many jobs it has decided on, and not asked for yet: of a command, whatever it does."""
     _without_effect: set[int] = field(default_factory=set)
     _decisions: int = 0
+    _decided: list[tuple[Decision, frozenset[str]]] = field(default_factory=list)
+    """All decisions, and the containers that each is about."""
 
     async def decided(self, action: Action, group_id: str) -> Decision:
         group = self.file.parsed.group(group_id)
@@ -39,7 +44,9 @@ class AuditLog:
             self._allowed.update((action, unit) for unit in group.units)
         else:
             self._allowed[None, COMMAND.format(group_id)] += 1
-        return Decision(action, group_id, self._decisions)
+        decision = Decision(action, group_id, self._decisions)
+        self._decided.append((decision, frozenset(group.contained)))
+        return decision
 
     def denied(self, denial: Denial) -> None:
         assert denial.reason
@@ -54,6 +61,23 @@ class AuditLog:
         self._allowed[job] -= 1
         if self._allowed[job] < 0:
             self.undecided.append(f"{call.member} {job[1]}")
+
+    def posted(self, verb: str, members: frozenset[str]) -> str:
+        """Say what is wrong with a start or stop of a container of these members; empty if nothing is."""
+        pending = [
+            decision
+            for decision, named in self._decided
+            if named & members and decision.number in self._without_effect and decision.action in VERBS[verb]
+        ]
+        if not pending:
+            return "no request that was written down, and has not ended, is for that"
+        if all(map(self._is_overruled, pending)):
+            return "a newer request for the group had overruled it"
+        return ""
+
+    def _is_overruled(self, decision: Decision) -> bool:
+        newest = [other for other, _ in self._decided if other.group == decision.group][-1]
+        return Action(newest.action).overrules(Action(decision.action))
 
     @property
     def without_effect(self) -> int:

@@ -53,7 +53,7 @@ class AnyFront(DaemonFront, Protocol):
         """What reads of all tiles say."""
 
     def units(self, group_id: str) -> tuple[str, ...] | None:
-        """The units of a group, None for one of commands."""
+        """The units and containers of a group, None for one of commands."""
 
     def go_down(self) -> None:
         """Be gone."""
@@ -173,9 +173,9 @@ class Front:
         self.wires.clear()
 
     def units(self, group_id: str) -> tuple[str, ...] | None:
-        """The units of a group, None for one of commands."""
+        """The units and containers of a group, None for one of commands."""
         group = self.groups[group_id]
-        return None if group.commands is not None else group.units
+        return None if group.commands is not None else group.members
 
     def connect(self, wire: Wire) -> dict[Key, bool | str]:
         """A controller comes, subscribes to everything and reads everything."""

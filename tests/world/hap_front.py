@@ -91,9 +91,9 @@ class HapFront(Bridge):
         return {key: shown.read for key, shown in self.tiles.items()}
 
     def units(self, group_id: str) -> tuple[str, ...] | None:
-        """The units of a group, None for one of commands."""
+        """The units and containers of a group, None for one of commands."""
         group = self.groups[group_id]
-        return None if group.commands is not None else group.units
+        return None if group.commands is not None else group.members
 
     def connect(self, controller: UUID, end: End, delay: Delay) -> Link:
         """A controller comes, and has proved who it is."""

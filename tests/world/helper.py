@@ -25,6 +25,8 @@ from hkswitch.systemd.link import Link
 from hkswitch.systemd.units import Systemd
 from tests.world.audit_log import AuditLog
 from tests.world.client import ClientBus, SimulatedConnection
+from tests.world.engine_access import EngineAccess
+from tests.world.engines import MachineEngines
 from tests.world.files import PATH, ConfigFile
 from tests.world.messages import Message
 from tests.world.pipes import Broken, Pipe
@@ -79,6 +81,7 @@ class Helper:
         self.goes_on.set()
         self._process = Process("helper")
         self.audit = AuditLog(self.transport.file)
+        self._engines = EngineAccess(self.transport.engines, self.goes_on, self._posted)
         self._finished = 0
         late = self.transport.chance.delay_seconds, self.transport.chance.cut_at
         self.input = Pipe(self._take, self._end_of_input, *late, self._process.context)
@@ -95,6 +98,7 @@ class Helper:
             return
         self._fall_silent()
         self._process.wipe_out()
+        self._engines.cut()
         for connection in self._connections:
             connection.close()
         self.output.close()
@@ -106,12 +110,14 @@ class Helper:
         """SIGSTOP."""
         self.silent_since_seconds = asyncio.get_running_loop().time()
         self.goes_on.clear()
+        self._engines.hold()
         self.input.hold()
 
     def go_on(self) -> None:
         """SIGCONT."""
         self.silent_since_seconds = None
         self.goes_on.set()
+        self._engines.release()
         self.input.release()
 
     def is_late(self, client: ClientBus) -> bool:
@@ -125,6 +131,12 @@ class Helper:
         if any(each.client is client for each in self._connections):
             self.audit.asked_for(call)
             self.transport.unwritten += self.audit.undecided
+
+    def _posted(self, verb: str, members: frozenset[str]) -> str:
+        """Say what is wrong with a request to an engine."""
+        if self.hung_up_at_seconds is not None:
+            return "the daemon had let go of the helper"
+        return self.audit.posted(verb, members)
 
     def orphan(self) -> None:
         """Close both pipes, as the daemon is dead."""
@@ -151,7 +163,7 @@ class Helper:
             dispatcher = Dispatcher(
                 policy,
                 link,
-                Engines(link.states),
+                Engines(link.states, self._engines.connect),
                 watch=link.watch,
                 write=self._write,
                 has_hung_up=lambda: self.hung_up_at_seconds is not None,
@@ -243,6 +255,7 @@ class Transport:
     """Starts helpers, one after the other; it may be told that none can be."""
 
     systemd: SimulatedSystemd
+    engines: MachineEngines
     file: ConfigFile
     chance: RandomSource
     note: Callable[[str], None]

@@ -49,6 +49,8 @@ def _check_processes(world: World) -> None:
         raise Violation("a helper acted although the daemon had let go of it")
     if world.transport.unwritten:
         raise Violation(f"not in the audit: {world.transport.unwritten}")
+    if wrong := world.machine.engines.wrongs:
+        raise Violation(f"with an engine: {wrong}")
     if world.machine.overlaps:
         raise Violation("two commands of one group ran at once")
 

@@ -4,11 +4,13 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from hkswitch.model.unit_state import Action, ActiveState, LoadState, UnitHealth, UnitState
 from tests.world.client import ClientBus
 from tests.world.commands import Decide
+from tests.world.engines import MachineEngines
+from tests.world.history import History, Was
 from tests.world.messages import Delay, Message
 from tests.world.random_source import SLOW_SECONDS, RandomSource
 from tests.world.scene import Programs
@@ -29,14 +31,6 @@ NOT_AN_ANSWER: Final = 126
 JOBS: Final = {"StartUnit", "StopUnit", "TryRestartUnit", "StartTransientUnit"}
 
 
-class Was(NamedTuple):
-    """What a unit was from some moment on."""
-
-    at_seconds: float
-    state: UnitState
-    starts: int
-
-
 class Remembering(SimulatedSystemd):
     """A systemd of which all is known that it ever did."""
 
@@ -46,7 +40,11 @@ class Remembering(SimulatedSystemd):
         """Is told who asks for a job, and how."""
         self.joined: Callable[[], None] = lambda: None
         """Called when a client has connected."""
-        self._history: dict[str, list[Was]] = {name: [Was(-math.inf, self.truth(name), 0)] for name in units}
+        self.seen: Callable[[str], None] = lambda _: None
+        """Is told the name of each unit that may have changed."""
+        self.history = History()
+        for name in units:
+            self.history.begin(name, self.truth(name))
 
     def called(self, client: ClientBus, serial: int, message: Message) -> None:
         is_probe = message.member == "StartTransientUnit" and "status" in message.body[0]
@@ -59,26 +57,18 @@ class Remembering(SimulatedSystemd):
     def touched(self, unit: Unit) -> None:
         super().touched(unit)
         self._remember(unit)
+        self.seen(unit.name)
 
     def _reload(self) -> None:
         super()._reload()
         for unit in self.units():
             self._remember(unit)
+            self.seen(unit.name)
 
     def _remember(self, unit: Unit) -> None:
-        if unit.name in self._history:
+        if unit.name in self.history:
             was = Was(self.now(), self.truth(unit.name), self._starts[unit.name])
-            self._history[unit.name].append(was)
-
-    def changed_at_seconds(self, name: str) -> float:
-        """When a unit changed, last; never for one that there is not."""
-        return self._history[name][-1].at_seconds if name in self._history else -math.inf
-
-    def was(self, name: str, from_seconds: float, to_seconds: float) -> Iterator[Was]:
-        """All that a unit was between two moments."""
-        history = self._history[name]
-        yield [was for was in history if was.at_seconds < from_seconds][-1]
-        yield from (was for was in history if from_seconds <= was.at_seconds <= to_seconds)
+            self.history.add(unit.name, was)
 
 
 @dataclass(eq=False)
@@ -97,17 +87,24 @@ class Machine:
     """When another client last changed a unit."""
     overlaps: bool = False
     """Whether two commands of the lamp's ran at once."""
+    has_engines: bool = False
     _busy_until_seconds: float = 0
 
     def __post_init__(self) -> None:
         self.units = list(self.specs)
         version = self.chance.one_of((252, 257))
         self.systemd = Remembering(self.specs, version, self.chance.delay_seconds, self._run)
+        chance = self.chance if self.has_engines else None
+        self.engines = MachineEngines(self.systemd, self.systemd.history, chance, self.note)
+        self.systemd.seen = self.engines.unit_touched
+        for engine in self.engines.of.values():
+            engine.disturb = self.disturb
 
     def repair(self) -> None:
         """Let programs work, and quickly."""
         self.programs.breaks = False
         self.programs.takes_seconds = 0.01
+        self.engines.repair()
 
     def by_systemctl(self, operation: Callable[[str], None], unit: str) -> None:
         """Somebody has systemd do something to a unit: `operation` is a method of its."""
@@ -121,17 +118,32 @@ class Machine:
 
     def disturb_all(self) -> None:
         """Somebody holds something up: what is told is older than it seems."""
-        for unit in self.units:
+        for unit in (*self.units, *self.engines.members):
             self.disturb(unit)
 
-    def changed_at_seconds(self, units: Iterable[str]) -> float:
-        """When one of these units changed, last."""
-        return max((self.systemd.changed_at_seconds(unit) for unit in units), default=0.0)
+    def truth(self, member: str) -> UnitState:
+        """What a unit or a container is now, whether or not anyone was told."""
+        return self.engines.truth(member) if "/" in member else self.systemd.truth(member)
+
+    def is_up(self, member: str) -> bool:
+        """Whether a unit is active, or a container runs."""
+        return self.truth(member).active is ActiveState.ACTIVE
+
+    def changed_at_seconds(self, members: Iterable[str]) -> float:
+        """When one of these units and containers changed, last."""
+        histories = ((member, self._history(member)) for member in members)
+        return max((history.changed_at_seconds(member) for member, history in histories), default=0.0)
+
+    def _history(self, member: str) -> History:
+        return self.engines.engine_of(member).history if "/" in member else self.systemd.history
+
+    def _was(self, member: str, from_seconds: float, to_seconds: float) -> Iterator[Was]:
+        return self._history(member).was(member, from_seconds, to_seconds)
 
     def up_since(self, unit: str) -> float:
         """Since when a unit is up, with or without its file; never if it is not."""
         since = math.inf
-        for was in reversed(list(self.systemd.was(unit, 0, math.inf))):
+        for was in reversed(list(self._was(unit, 0, math.inf))):
             if was.state._replace(load=LoadState.LOADED).health is not UnitHealth.UP:
                 break
             since = was.at_seconds
@@ -168,7 +180,9 @@ class Machine:
     def fell(self, units: Sequence[str] | None, from_seconds: float, to_seconds: float) -> bool:
         """Whether some unit was started more than once, though only one client requested anything of it."""
         for unit in units or ():
-            first, *later = self.systemd.was(unit, from_seconds, to_seconds)
+            if "/" in unit:  # an engine restarts what crashes, and tells so
+                continue
+            first, *later = self._was(unit, from_seconds, to_seconds)
             is_alone = self.disturbed.get(unit, -1.0) < from_seconds - ON_ITS_WAY_SECONDS
             starts = 1 + ("auto-restart" in first.state.sub)  # it was to be started again anyhow
             if is_alone and later and later[-1].starts > first.starts + starts:
@@ -176,12 +190,16 @@ class Machine:
         return False
 
     def _did(self, action: Action, unit: str, from_seconds: float, to_seconds: float) -> bool:
-        first, *later = was = list(self.systemd.was(unit, from_seconds, to_seconds))
+        first, *later = was = list(self._was(unit, from_seconds, to_seconds))
+        if "-compose/" in unit and self.disturbed.get(unit, -1.0) >= from_seconds:
+            return True  # its containers were stopped or started one after the other
         if action is Action.STOP:
-            return any(not each.state.is_running for each in was)
+            return any(not each.state.is_running or _is_gone(each.state) for each in was)
         started = any(each.starts > first.starts for each in later)
         if action is Action.RESTART:
             return started or any(not each.state.is_running for each in was)
+        if "/" in unit:  # its health check may go on, and fail
+            return any(each.state.load is LoadState.LOADED and each.state.is_running for each in was)
         ends = [each for each in later if each.state.active is ActiveState.INACTIVE]
         if self.disturbed.get(unit, -1.0) >= from_seconds:
             return (started and bool(ends)) or any(each.state.health is UnitHealth.UP for each in was)
@@ -230,3 +248,8 @@ class Machine:
     def _light(self, *, lit: bool) -> None:
         self.programs.is_lit = lit
         self.lit.append((asyncio.get_running_loop().time(), lit))
+
+
+def _is_gone(state: UnitState) -> bool:
+    """Whether a container was removed."""
+    return state.load is LoadState.NOT_FOUND and state.active is ActiveState.UNKNOWN

@@ -7,6 +7,7 @@ from typing import Final
 
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action
+from tests.world.container_operations import ContainerOperations
 from tests.world.daemon import PLACES
 from tests.world.fault_injection import FaultInjection
 from tests.world.random_source import RandomSource
@@ -47,6 +48,8 @@ class Operations:
 
     def __post_init__(self) -> None:
         self._faults = FaultInjection(self.world)
+        containers = ContainerOperations(self.world)
+        has_engines = bool(self.world.machine.engines.of)
         self._requests = self._weighted(
             [
                 (6, self._tap),
@@ -57,6 +60,7 @@ class Operations:
                 (2, self._rush_and_reload),
                 (2, self._bounce),
                 (2 * self._has_programs, self._programs),
+                *(containers.kinds() * has_engines),
             ]
         )
         self._outages = self._weighted(
@@ -71,6 +75,7 @@ class Operations:
                 (2, self._faults.refuse_helper),
                 (3, self._faults.break_config),
                 (2, self._faults.remove_unit_file),
+                *(containers.faults() * has_engines),
             ]
         )
         self._kinds: Kinds = [
@@ -90,6 +95,7 @@ class Operations:
                     (3, self._send_malformed),
                     (1, self._step_clock),
                     (2, self._change_network),
+                    *(containers.kinds() * has_engines),
                 ]
             ),
             (60, self._storm),
@@ -145,8 +151,8 @@ class Operations:
         if not groups:
             return
         group_id = self._chance.one_of(groups)
-        units = self.world.daemon.front.groups[group_id].units
-        is_up = all(self.world.machine.systemd.is_up(unit) for unit in units)
+        members = self.world.daemon.front.groups[group_id].members
+        is_up = all(map(self.world.machine.is_up, members))
         self.world.act(
             self._chance.one_of((Action.STOP, Action.RESTART)) if is_up else Action.START, group_id
         )

@@ -11,7 +11,7 @@ class Outages:
     """Those that last."""
 
     note: Callable[[str], None]
-    ended: Callable[[], None]
+    ended: Callable[[Hashable], None]
     """Is called with each that ends."""
     past: list[tuple[float, float]] = field(default_factory=list)
     """From when until when each was out of order that is not any more."""
@@ -37,7 +37,7 @@ class Outages:
         """Whether it is out of order."""
         return what in self._ends
 
-    def any_but(self, harmless: Collection[str]) -> bool:
+    def any_but(self, harmless: Collection[Hashable]) -> bool:
         """Whether anything else than these is."""
         return any(what not in harmless for what in self._ends)
 
@@ -59,4 +59,4 @@ class Outages:
         timer.cancel()
         self.past.append((began_at_seconds, asyncio.get_running_loop().time()))
         end()
-        self.ended()
+        self.ended(what)

@@ -26,7 +26,7 @@ class Write:
     asked_seconds: float
     wire: Connected = field(repr=False)
     units: tuple[str, ...] | None = None
-    """Of the group, None for one of commands."""
+    """The members of the group, None for one of commands."""
     is_disputed: bool = False
     """Whether another client requested something of the group before the answer."""
     answers: int = 0

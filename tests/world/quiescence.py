@@ -30,6 +30,9 @@ MOMENTS_SECONDS: Final = (0.0, 0.0005, 0.005, 0.05, 0.3)
 NOTICED_SECONDS: Final = 6.0
 """The helper looks at its config at least every 5 s."""
 
+HEALED_SECONDS: Final = 8.0
+"""Longer than engines take to start, and what they say of containers to arrive."""
+
 CALM_SECONDS: Final = 4.0
 SLOW_CALM_SECONDS: Final = 12.0
 """Longer than what is healthy takes to start, and to stop."""
@@ -118,7 +121,7 @@ def _truth(world: World, group: Group) -> GroupState | None:
     programs = world.machine.programs
     if group.commands is not None:
         return GroupState.ON if programs.is_lit else GroupState.OFF
-    units = {unit: world.machine.systemd.truth(unit) for unit in group.units}
+    units = {member: world.machine.truth(member) for member in group.members}
     return group.state(
         units, ProbeResult.OFF if group.check and not programs.passes[group.check[1]] else ProbeResult.ON
     )
@@ -126,6 +129,10 @@ def _truth(world: World, group: Group) -> GroupState | None:
 
 async def check_calm(world: World) -> None:
     """Without disturbances, each tap on a healthy group succeeds, and all clients see so."""
+    if world.has_engines:
+        world.note("all containers are in order")
+        world.machine.engines.heal()
+        await asyncio.sleep(HEALED_SECONDS)
     if (group := _healthy(world)) is None:
         return
     for on in (True, False, True):
@@ -155,11 +162,12 @@ def _healthy(world: World) -> Group | None:
 
 def _healthy_groups(world: World) -> list[Group]:
     groups = world.file.read_by_daemon().groups
-    return [group for group in groups if {*group.units} <= {*HEALTHY} - {"once.service"}]
+    healthy = [group for group in groups if {*group.units} <= {*HEALTHY} - {"once.service"}]
+    return [group for group in healthy if all(map(world.machine.engines.can_start, group.contained))]
 
 
 def _calm_seconds(group: Group) -> float:
-    return SLOW_CALM_SECONDS if "slow.service" in group.units else CALM_SECONDS
+    return SLOW_CALM_SECONDS if "slow.service" in group.units or group.contained else CALM_SECONDS
 
 
 def _check_came(world: World, group: Group, action: Action) -> None:
@@ -182,8 +190,16 @@ async def check_last_request(world: World) -> None:
             world.note(f"in the calm, {operation.__name__} of {unit} by another client")
             world.machine.disturb(unit)
             operation(unit)
+    for member in group.contained:
+        verb = world.chance.one_of(("", "", "start", "stop", "kill"))
+        if verb:
+            world.note(f"in the calm, {verb} of {member} by another client")
+            world.machine.disturb(member)
+            world.machine.engines.by_command(verb, member)
+            # Unlike systemd, an engine that is told to start and to stop something does both at once.
+            await asyncio.sleep(0 if verb == "kill" else CALM_SECONDS)
     await asyncio.sleep(world.chance.one_of(MOMENTS_SECONDS))
-    killed = world.chance.of_one_in(3) and _killed_helper(world)
+    killed = world.chance.of_one_in(3) and killed_helper(world)
     last = _sharing(world, group) if world.chance.of_one_in(3) else group
     wishes = [world.chance.one_of(sorted(group.actions)) for _ in range(world.chance.stream.randrange(3))]
     acts = []
@@ -203,7 +219,7 @@ async def check_last_request(world: World) -> None:
     check_step(world, asyncio.get_running_loop().time(), world.reports())
 
 
-def _killed_helper(world: World) -> bool:
+def killed_helper(world: World) -> bool:
     """Have the helper killed, if the next one is started at once; returns whether it was."""
     helper, lasted_since_seconds = world.transport.newest, asyncio.get_running_loop().time() - LASTED_SECONDS
     if helper is None or helper.began_at_seconds > lasted_since_seconds:
@@ -214,8 +230,8 @@ def _killed_helper(world: World) -> bool:
 
 
 def _sharing(world: World, group: Group) -> Group:
-    """Another healthy group that shares a unit with this one, if there is any."""
-    others = [other for other in _healthy_groups(world) if {*other.units} & {*group.units}]
+    """Another healthy group that shares a member with this one, if there is any."""
+    others = [other for other in _healthy_groups(world) if {*other.members} & {*group.members}]
     return world.chance.one_of(others) if others else group
 
 
@@ -233,7 +249,7 @@ async def check_helper_restart_unnoticed(world: World) -> None:
     same = {*world.served}
     responds = {group.id for group in same if front.tiles[group.id, Tile.GROUP].read != FAILED}
     front.lapses.clear()
-    if world.chance.of_one_in(2) and _killed_helper(world):
+    if world.chance.of_one_in(2) and killed_helper(world):
         await asyncio.sleep(world.chance.one_of((*MOMENTS_SECONDS, 0.6, 0.8)))
     for _ in range(world.chance.stream.randrange(3)):
         world.edit()

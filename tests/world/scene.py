@@ -1,8 +1,10 @@
 """The units, programs and configs among which a seed chooses."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.world.container_scene import CONTAINED_VARIANTS, ENGINE_UNITS, UNITS_BESIDE
 from tests.world.random_source import RandomSource
 from tests.world.unit_spec import Kind, Life, Restart, Spec
 
@@ -77,6 +79,11 @@ FAVOURITES: Final = ("checked", "checked", "lamp", "loop")
 SIZES: Final = (1, 1, 1, 2, 2, 3, 4, 8)
 """How many groups a world has. In a small one much happens to the same few."""
 
+CONTAINED_SIZES: Final = (1, 1, 2, 2, 3, 5)
+"""How many groups of containers a world with engines has, beside other groups."""
+
+OTHERS: Final = (0, 1, 1, 2)
+
 MISTAKES: Final = ("groups: {", "groups: {web: {units: []}}\n", "bridge: {port: 1}\ngroups: {}\n")
 
 
@@ -85,6 +92,24 @@ class Groups:
     """Which variant of each group the config has."""
 
     chosen: dict[str, int]
+    variants: Mapping[str, tuple[str | None, ...]] = field(default_factory=lambda: VARIANTS)
+
+    @classmethod
+    def with_containers(cls, chance: RandomSource) -> "Groups":
+        """Some with containers, and perhaps some without."""
+        names = [name for name in CONTAINED_VARIANTS if name != "absent"]
+        others = [name for name in VARIANTS if name != "gone"]
+        chance.stream.shuffle(names)
+        chance.stream.shuffle(others)
+        names = [*names[: chance.one_of(CONTAINED_SIZES)], *others[: chance.one_of(OTHERS)]]
+        if chance.of_one_in(3):
+            names.append("absent")
+        return cls(dict.fromkeys(names, 0), VARIANTS | CONTAINED_VARIANTS)
+
+    @property
+    def has_containers(self) -> bool:
+        """Whether the machine has container engines."""
+        return self.variants is not VARIANTS
 
     @classmethod
     def of(cls, chance: RandomSource) -> "Groups":
@@ -97,7 +122,7 @@ class Groups:
     def change(self, chance: RandomSource, name: str = "") -> tuple[str, str | None]:
         """Choose another variant of some group; returns which."""
         name = name or chance.one_of(list(self.chosen))
-        variants = VARIANTS[name]
+        variants = self.variants[name]
         is_going = variants[-1] is None and chance.of_one_in(3)
         self.chosen[name] = len(variants) - 1 if is_going else chance.stream.randrange(len(variants))
         if all(text is None for text in self._said.values()):  # no config is without any group
@@ -111,8 +136,10 @@ class Groups:
         looping = tuple(chance.one_of(LOOPING_LIVES) for _ in range(60))
         loop = Spec(restart=Restart.ALWAYS, restart_seconds=0.1, lives=(*looping, Life()))
         units = {**HEALTHY, "flaky.service": flaky, "loop.service": loop}
-        used = {f"{unit}.service" for name in self.chosen for unit in USED[name]}
-        return {name: spec for name, spec in units.items() if name in used}
+        uses = USED | UNITS_BESIDE
+        used = {f"{unit}.service" for name in self.chosen for unit in uses.get(name, ())}
+        found = {name: spec for name, spec in units.items() if name in used}
+        return {**found, **ENGINE_UNITS} if self.has_containers else found
 
     @property
     def text(self) -> str:
@@ -122,7 +149,7 @@ class Groups:
 
     @property
     def _said(self) -> dict[str, str | None]:
-        return {name: VARIANTS[name][number] for name, number in self.chosen.items()}
+        return {name: self.variants[name][number] for name, number in self.chosen.items()}
 
 
 @dataclass

@@ -15,7 +15,7 @@ from tests.world.play import play
 from tests.world.seed_run import SeedRun
 
 FIXED = range(100, 108)
-"""One of each kind: of eight seeds, one has controllers that speak HAP, and two are a bridge and its disk."""
+"""One of each kind."""
 PLANTED = {
     1: (
         "what is not known stays available",
@@ -78,7 +78,7 @@ from tests.world.play import play
 print(json.dumps([play(seed).trace for seed in map(int, sys.argv[1:])]))
 """
 
-A_WORLD, A_DISK, HAP = 5, 6, 11
+A_WORLD, CONTAINERS, A_DISK, HAP = 5, 6, 10, 11
 
 
 @cache
@@ -102,7 +102,7 @@ def test_what_a_seed_would_find_is_not_there(seed: int) -> None:
 
 
 def test_a_seed_is_the_same_world_in_every_process() -> None:
-    seeds = (A_WORLD, A_DISK, HAP)
+    seeds = (A_WORLD, CONTAINERS, A_DISK, HAP)
     done = subprocess.run(
         [sys.executable, "-c", TRACES, *map(str, seeds)],
         env={**os.environ, "PYTHONHASHSEED": "1"},  # this process has another one, a random one

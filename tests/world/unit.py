@@ -58,7 +58,8 @@ class Unit:
 
     @property
     def is_target(self) -> bool:
-        return self.name.endswith(".target")
+        """Whether it has no process: a target, or a socket."""
+        return self.name.endswith((".target", ".socket"))
 
     @property
     def conditions(self) -> list[tuple[str, bool, bool, str, int]]:

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
+from hkswitch.model.group import Engine, Group
 from hkswitch.model.switch_events import KNOWN_WITHIN_SECONDS, Tile
 from hkswitch.model.unit_state import GroupState
 from hkswitch.protocol.report import GroupReport
@@ -23,6 +24,9 @@ CONNECTED_SECONDS: Final = 1.0
 
 KEPT_SECONDS: Final = 5.0
 """What a check said to a helper is believed so long after the next one began, if its units are the same."""
+
+SEEN_WITHIN_SECONDS: Final = 4.0
+"""A container's change by then: podman tells it 0.5 s later, and a restart counts for 1 s more."""
 
 KNOWN_AGAIN_SECONDS: Final = 8.0
 """What a helper that is gone told is believed for 5 s, and then the next one has been heard."""
@@ -65,7 +69,7 @@ class Watcher:
             self._check_no_response(report, now_seconds)
         if self._free_since_seconds + HEARD_WITHIN_SECONDS < now_seconds:
             self._check_bus(reports, now_seconds)
-            if not self.world.outages.any_but(self.world.machine.units):
+            if not self.world.outages.any_but([*self.world.machine.units, *Engine]):
                 self._check_verdicts(reports, now_seconds)
                 self._check_states(reports, now_seconds)
         self._check_reloaded(reports)
@@ -98,12 +102,16 @@ class Watcher:
             group = groups.get(report.id)
             if group is None or not group.check or runs(report) or report.state is not GroupState.ON:
                 continue
-            up_since_seconds = max(map(machine.up_since, group.units))
+            if not self._is_told(group, now_seconds):
+                continue
+            up_since_seconds = max(map(machine.up_since, group.members))
             if machine.passed.get(group.check[1], 0) >= up_since_seconds:
                 continue
             began_seconds = 0 if helper is None else helper.began_at_seconds
             is_kept = up_since_seconds < began_seconds + CONNECTED_SECONDS  # as the units are as they were
             heard_at_seconds = began_seconds + KEPT_SECONDS if is_kept else up_since_seconds
+            if group.contained:  # what was down between two looks has not changed, as far as these see
+                heard_at_seconds += group.interval_seconds + group.timeout_seconds
             if heard_at_seconds + CONNECTED_SECONDS < now_seconds:
                 raise Violation(f"{group.id} is said to be on, and its check did not pass since it came up")
 
@@ -117,14 +125,26 @@ class Watcher:
             group = groups.get(report.id)
             if report.state is None or group is None or group.probe:
                 continue
-            changed_at_seconds = max(world.changed_at_seconds, world.machine.changed_at_seconds(group.units))
-            if now_seconds - changed_at_seconds < within_seconds:
+            changed_at_seconds = max(
+                world.changed_at_seconds, world.machine.changed_at_seconds(group.members)
+            )
+            seen_seconds = max(within_seconds, SEEN_WITHIN_SECONDS if group.contained else 0)
+            if now_seconds - changed_at_seconds < seen_seconds or not self._is_told(group, now_seconds):
                 continue
-            units = {unit: world.machine.systemd.truth(unit) for unit in group.units}
+            units = {member: world.machine.truth(member) for member in group.members}
             if (state := group.state(units, None)) is not report.state:
                 raise Violation(
                     f"{group.id} is {state} since {changed_at_seconds:.3f}, and said to be {report.state}"
                 )
+
+    def _is_told(self, group: Group, now_seconds: float) -> bool:
+        """Whether engines tell each change of a group's containers."""
+        for member in group.contained:
+            engine = self.world.machine.engines.engine_of(member)
+            is_known = engine.troubled_at_seconds + KNOWN_AGAIN_SECONDS < now_seconds
+            if self.world.outages.has(engine.engine) or engine.is_moving or not is_known:
+                return False
+        return True
 
     def _check_reloaded(self, reports: tuple[GroupReport, ...]) -> None:
         """A reload that was a success serves what the file says."""

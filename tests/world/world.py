@@ -2,14 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
 from hkswitch.model.errors import Failure
-from hkswitch.model.group import Group
+from hkswitch.model.group import Engine, Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.control import ControlRequest, Operation
@@ -33,7 +33,7 @@ CONNECTION: Final = "connection to systemd"
 
 
 Units = tuple[str, ...] | None
-"""The units of a group; None for a group of commands."""
+"""The units and containers of a group; None for a group of commands."""
 
 
 class GroupUnits(NamedTuple):
@@ -82,6 +82,7 @@ class World:
     chance: RandomSource
     note: Callable[[str], None]
     access: ControllerAccess
+    has_engines: bool = False
     acts: list[Act] = field(default_factory=list)
     reloads_asked: int = 0
     edits_at_reload: int = 0
@@ -97,12 +98,15 @@ class World:
     _units_history: list[GroupUnits] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.groups = Groups.of(self.chance)
-        self.outages = Outages(self.note, self.disturb_all)
-        self.machine = Machine(self.chance, self.note, self.groups.units(self.chance))
+        self.groups = (Groups.with_containers if self.has_engines else Groups.of)(self.chance)
+        self.outages = Outages(self.note, self._outage_ended)
+        units = self.groups.units(self.chance)
+        self.machine = Machine(self.chance, self.note, units, has_engines=self.has_engines)
         self.file = ConfigFile(self.groups.text)
         self.note(f"the configuration:\n{self.groups.text}")
-        self.transport = Transport(self.machine.systemd, self.file, self.chance, self.note)
+        self.transport = Transport(
+            self.machine.systemd, self.machine.engines, self.file, self.chance, self.note
+        )
         self.machine.systemd.asked_by = self._asked_by
         self.machine.systemd.joined = partial(self.outages.is_over, CONNECTION)
         self.phones = self.access.phones()
@@ -161,6 +165,13 @@ class World:
         self.outages.end_all()
         self.repair_config()
         self.machine.repair()
+
+    def _outage_ended(self, what: Hashable) -> None:
+        """What an engine does delays no other group."""
+        if isinstance(what, Engine):
+            self.machine.engines.of[what].trouble()
+        else:
+            self.disturb_all()
 
     def disturb_all(self) -> None:
         """Something is held up, or goes on: for some time nothing that is told is as new as it seems."""
@@ -256,7 +267,7 @@ class World:
         self.file.text, self.file.edits = text, self.file.edits + 1
         self.changed_at_seconds = asyncio.get_running_loop().time()
         for group in self.file.parsed.groups:
-            units = None if group.commands is not None else group.units
+            units = None if group.commands is not None else group.members
             self._units_history.append(GroupUnits(self.changed_at_seconds, group.id, units))
 
     def units_between(self, group_id: str, from_seconds: float, to_seconds: float) -> list[Units]:
