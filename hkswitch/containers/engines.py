@@ -24,6 +24,10 @@ ACT_SECONDS: Final = 90
 
 LONGEST_STOP_SECONDS: Final = 3600
 
+MOST_STOPS: Final = 20
+STOP_AGAIN_SECONDS: Final = 0.1
+"""Between the stops of a container that was between two runs; each may come at such a moment."""
+
 Look = tuple[UnitState, Sequence[Container]]
 """The state of a member, and its containers as they are now."""
 
@@ -116,15 +120,29 @@ class Engines:
             for verb in verbs:
                 path = f"/containers/{container.id}/{verb}"
                 try:
-                    status, body = await connection.ask("POST", path, seconds, begin)
+                    for _ in range(MOST_STOPS):
+                        status, body = await connection.ask("POST", path, seconds, begin)
+                        was_down = (verb, status) == ("stop", DONE_BEFORE)
+                        if not was_down or not await self._is_between_runs(connection, container):
+                            break
+                        await asyncio.sleep(STOP_AGAIN_SECONDS)
                     if status not in {DONE, DONE_BEFORE}:
                         said = parse_error(body).replace(container.id, container.name)  # as podman calls it
                         return said or f"{connection.engine} answered with status {status}"
                 except EngineUnavailable as why:
                     return str(why)
-                if verb == "stop" and status == DONE_BEFORE:
+                if was_down:
                     return None  # a restart starts nothing that did not run
         return None if action is Action.STOP else ""
+
+    @staticmethod
+    async def _is_between_runs(connection: EngineConnection, container: Container) -> bool:
+        """Tell whether a container that need not be stopped, as its engine says, restarts after a crash.
+
+        Podman says so between the two, and lets the restart happen.
+        """
+        found = await connection.get(f"/containers/{container.id}/json") if container.restarts_itself else b""
+        return bool(found) and parse_container(found).status in {"stopped", "running"}
 
 
 def _joins(container: Container) -> bool:

@@ -320,16 +320,29 @@ async def test_a_health_check_that_has_not_passed_yet_is_no_failure_of_a_start(e
     assert await both.state(f"{engine}/web") == "activating (starting)"
 
 
+@pytest.mark.parametrize("at_seconds", [0.5, 0.52, 0.54, 0.56, 0.58, 0.6])
 @OF_EACH
 @in_virtual_time
-async def test_a_stop_ends_a_crash_loop(engine: Engine) -> None:
+async def test_a_stop_ends_a_crash_loop(engine: Engine, at_seconds: float) -> None:
+    """Podman takes a container between two runs for one that is stopped, and lets it go on."""
     both = BothEngines()
     simulated = both.by_engine[engine]
     simulated.add("web", policy="always", ends_after_seconds=0.03, exits_with=3)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(at_seconds)
     assert await both.act(STOP, f"{engine}/web") == [f"{engine}/web done"]
     await asyncio.sleep(5)
     assert (await both.state(f"{engine}/web")).startswith("inactive (exited with ")
+
+
+@in_virtual_time
+async def test_a_stop_gives_up_on_a_container_whose_clean_up_never_ended() -> None:
+    both = BothEngines()
+    simulated = both.by_engine[Engine.PODMAN]
+    web = simulated.add("web", "stopped", policy="always")
+    began_at_seconds = now_seconds()
+    assert await both.act(STOP, "podman/web") == ["podman/web done"]
+    assert now_seconds() - began_at_seconds < 5
+    assert web.status == "stopped"
 
 
 # Order and time

@@ -18,7 +18,7 @@ from tests.host.engines import (
     until_member,
     until_read,
 )
-from tests.host.machine import ADDRESS, Host, eventually_async
+from tests.host.machine import ADDRESS, Host, eventually, eventually_async
 from tests.support.controller import Controller
 
 CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
@@ -198,19 +198,35 @@ async def test_a_container_that_crashes_again_and_again_is_failed_until_it_is_st
     await until_member(engine.host, group, member, "loaded/inactive/exited with 3")
 
 
+def test_a_stop_ends_a_crash_loop_at_whatever_moment_it_comes(engine: Engine) -> None:
+    """Podman calls a container stopped between a crash and its restart."""
+    engine.create("one", "--restart=always", script="exit 3")
+
+    def restarts() -> int:
+        found = engine.inspected("one")
+        return 0 if found is None else int(found["RestartCount"])
+
+    for _ in range(3):
+        engine.cli("start", "one")
+        eventually(lambda: restarts() > 1)
+        engine.host.run("serviceswitch", "stop", f"{engine.name}-one")
+        before = restarts()
+        time.sleep(0.5)
+        assert (engine.status("one"), restarts()) == ("exited", before)
+
+
 async def test_a_container_with_a_health_check_is_on_while_it_is_healthy(
     engine: Engine, controller: Controller, one: str
 ) -> None:
     group, member = f"{engine.name}-one", f"{engine.name}/one"
-    checked = ("--health-cmd=test -e /healthy", "--health-interval=1s", "--health-retries=2")
-    told = Told(controller)
+    checked = ("--health-cmd=test -e /healthy", "--health-interval=1s", "--health-retries=3")
     engine.run("one", *checked)
-    await until_member(engine.host, group, member, "loaded/activating")
-    await until_member(engine.host, group, member, "loaded/failing")
-    await eventually_async(lambda: [on for _, on in told.of(one)] == [True, False])
+    await until_member(engine.host, group, member, "loaded/activating/starting")
+    await until_member(engine.host, group, member, "loaded/failing/unhealthy")
+    await until_read(controller, one, False)
     engine.cli("exec", "one", "touch", "/healthy")
     await until_member(engine.host, group, member, "loaded/active/healthy")
-    await eventually_async(lambda: [on for _, on in told.of(one)] == [True, False, True])
+    await until_read(controller, one, True)
 
 
 # Names

@@ -300,8 +300,8 @@ class SimulatedContainers:
         if container.status == "created" and self.is_podman:
             return 204
         is_looping = container.policy != "no" and container.timer is not None and not container.is_alive
-        if not container.is_alive and not is_looping:
-            return 304
+        if not container.is_alive and (self.is_podman or not is_looping):
+            return 304  # podman restarts it all the same
         container.is_stopped_by_hand = True
         if is_looping:
             self._cancel_timer(container)
