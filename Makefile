@@ -106,7 +106,7 @@ test-long: .venv/.dev ## run long fuzzing, kills and floods and, as root, make s
 	$(BIN)/python -m pytest --long $(LONG_TESTS) tests/containers/test_answers.py tests/containers/test_shuffled.py \
 		tests/packaging/test_reproducible.py
 	$(BIN)/python -m pytest --long -m ci tests/host/test_system_calls.py tests/host/test_hostile_network.py \
-		tests/host/test_idle.py
+		tests/host/test_idle.py tests/host/test_container_changes.py tests/host/test_engines_away.py
 
 .PHONY: bench
 bench: .venv/.dev ## as root: compare with systemd alone and with Homebridge, and update docs/benchmarks.md

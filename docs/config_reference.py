@@ -22,7 +22,7 @@ TOP_SECTION: Final = "DESCRIPTION"
 """The section of the manual page that has the keys at the top of the file."""
 
 HEAD: Final = """\
-# hkswitch: groups of systemd services as switches in Apple Home.
+# hkswitch: groups of systemd services and containers as switches in Apple Home.
 # This file has every key with its default. After a change, run: sudo hkswitch reload
 """
 GROUP_HEAD: Final = """\

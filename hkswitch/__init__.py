@@ -1,3 +1,3 @@
-"""hkswitch: Apple Home switches for groups of systemd services."""
+"""hkswitch: Apple Home switches for systemd services and containers."""
 
 __version__ = "0.2.0"

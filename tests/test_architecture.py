@@ -40,7 +40,7 @@ MAY_IMPORT = {
 }
 
 MODULE_MAY_IMPORT = {
-    "cli/actions.py": {"backend", "cli", "control", "model", "protocol", "unit_names"},
+    "cli/actions.py": {"backend", "cli", "control", "doctor", "model", "protocol", "unit_names"},
     "cli/add.py": {"cli", "doctor", "editing", "model", "unit_names"},
     "cli/audit.py": {"cli", "model"},
     "cli/backup.py": {"backup", "cli", "control", "daemon", "doctor", "hap", "model"},

@@ -19,7 +19,7 @@ from tests.host.matrix import (
     is_redundant,
 )
 from tests.host.rootfs import RELEASES
-from tests.host.scheduling import OWN_HOSTS, SLOWEST_FIRST, position, scope
+from tests.host.scheduling import ENGINE_HOST, OWN_HOSTS, SLOWEST_FIRST, position, scope
 
 ROOT = Path(__file__).parents[1]
 OF_THE_MATRIX = re.compile(
@@ -125,7 +125,9 @@ def test_ci_covers_every_release_and_variant() -> None:
 
 
 def test_each_host_file_has_a_cell_or_hosts_of_its_own() -> None:
-    assert CELLS.keys() | {*OWN_HOSTS} == {path.name for path in ROOT.glob("tests/host/test_*.py")}
+    assert CELLS.keys() | {*OWN_HOSTS, *ENGINE_HOST} == {
+        path.name for path in ROOT.glob("tests/host/test_*.py")
+    }
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,8 @@ def test_each_host_file_has_a_cell_or_hosts_of_its_own() -> None:
         ("test_attacks.py::test_x[trixie]", "test_attacks.py::test_x[bookworm]", False),
         ("test_deb.py::test_x[bookworm]", "test_faults.py::test_x[bookworm]", False),
         ("test_fresh.py::test_x", "test_recipes.py::test_x", False),
+        ("test_compose.py::test_x", "test_containers.py::test_y[docker]", True),
+        ("test_containers.py::test_x[podman]", "test_recipes.py::test_x", False),
     ],
 )
 def test_all_tests_of_a_host_run_in_one_process(one: str, other: str, together: bool) -> None:
@@ -149,7 +153,7 @@ def test_all_tests_of_a_host_run_in_one_process(one: str, other: str, together: 
 
 def test_each_group_of_tests_in_ci_has_its_place_in_the_order() -> None:
     of_cells = [position(f"tests/host/{file}::test_x[{cell.release}]") for file, cell in CELLS.items()]
-    of_files = [position(f"tests/host/{file}::test_x") for file in OWN_HOSTS]
+    of_files = [position(f"tests/host/{file}::test_x") for file in (*OWN_HOSTS, *ENGINE_HOST)]
     assert {*of_cells, *of_files} == {*range(len(SLOWEST_FIRST))}
 
 

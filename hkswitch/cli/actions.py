@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ import click
 
 from hkswitch.backend import NOT_IN_ACTIONS
 from hkswitch.backend.sudo_reasons import HELPER
+from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples, state_option
 from hkswitch.control import client, is_of_service, socket_of
@@ -26,7 +27,7 @@ from hkswitch.model import config_file
 from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
 from hkswitch.model.printable import printable, printable_lines
-from hkswitch.model.unit_state import Action, GroupState, LoadState, UnitHealth
+from hkswitch.model.unit_state import Action, GroupState, LoadState, UnitHealth, UnitState
 from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.report import GroupReport, unknown_group
 
@@ -135,7 +136,9 @@ def _is_as_wanted(action: Action, group_id: str, path: Path) -> bool:
             for group in groups:
                 if group.id == group_id and (group.state is wanted or group.assumed):
                     # An assumed state is the last that is known, not the one that this action led to.
-                    return not group.assumed
+                    # A container that is up may be about to end: the helper restarts it in two steps.
+                    has_container = any("/" in member for member in group.units)
+                    return not (group.assumed or (has_container and action is Action.RESTART))
         time.sleep(_ASK_AGAIN_SECONDS)
     return False
 
@@ -159,16 +162,19 @@ def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon,
         each: _end_of(helpers[each], deadline_seconds) if each in helpers else _unknown(each, known or ())
         for each in group_ids
     }
-    _print_hints_for(unit for each, units in (known or {}).items() if codes.get(each) for unit in units)
+    failed = [member for each, members in (known or {}).items() if codes.get(each) for member in members]
+    _print_hints_for(member for member in failed if "/" not in member)
+    if contained := [member for member in failed if "/" in member]:
+        _print_remedies(_states_of(contained))
     for each in codes:
         _print_how_to_allow(action, each)
     return [*codes.values()]
 
 
 def _configured_groups() -> dict[str, tuple[str, ...]] | None:
-    """Return the groups' units by id; None if the configuration cannot be read: the helper says why."""
+    """Return the groups' members by id; None if the configuration cannot be read: the helper says why."""
     try:
-        return {group.id: group.units for group in config_file.read(config_file.DEFAULT).groups}
+        return {group.id: group.members for group in config_file.read(config_file.DEFAULT).groups}
     except (ConfigError, ConfigUnreadable):
         return None
 
@@ -205,10 +211,10 @@ def _print_reasons(path: Path, group_id: str, failure: str, since_unix_seconds: 
         if group.id == group_id:
             whose = f"the commands of {group_id}" if group.commands else ""
             for unit in failed_units(group, failure)[:MOST_JOURNALS]:
-                _print_error(_journal(unit, since_unix_seconds, whose))
+                _print_error(_how_to_unpause(unit, group) or _journal(unit, since_unix_seconds, whose))
             missing = (unit for unit, state in group.units.items() if state.load is LoadState.NOT_FOUND)
             _print_hints_for(unit for unit in missing if "/" not in unit)
-            _print_remedies(group)
+            _print_remedies(group.units)
 
 
 def _print_hints_for(units: Iterable[str]) -> None:
@@ -220,14 +226,32 @@ def _print_hints_for(units: Iterable[str]) -> None:
             _print_error(f"hkswitch: {unit} does not exist; {hint}")
 
 
-def _print_remedies(group: GroupReport) -> None:
+def _states_of(contained: Iterable[str]) -> Mapping[str, UnitState]:
+    """Return the states of containers and projects, as root sees them."""
+    from hkswitch.doctor.containers import seen_by_root  # noqa: PLC0415 -- only a failure needs it
+
+    return in_event_loop(seen_by_root(contained)).states
+
+
+def _print_remedies(states: Mapping[str, UnitState]) -> None:
     """Print what to do about containers that cannot be used; each thing once."""
     from hkswitch.unit_names.contained import contained_among, problem_of  # noqa: PLC0415 -- few groups have one
 
-    contained = contained_among(group.units)
-    for problem in dict.fromkeys(problem_of(each, group.units[each.full_name]) for each in contained):
+    contained = contained_among(states)
+    for problem in dict.fromkeys(problem_of(each, states[each.full_name]) for each in contained):
         if problem is not None:
             _print_error(f"hkswitch: {'; '.join(problem)}")
+
+
+def _how_to_unpause(member: str, group: GroupReport) -> str:
+    """Return the remedy for a paused container, whose log explains nothing; empty for others."""
+    if "/" not in member:
+        return ""
+    from hkswitch.unit_names.contained import contained_of, how_to_unpause  # noqa: PLC0415 -- as above
+
+    contained = contained_of(member)
+    how = how_to_unpause(contained, group.units[member]) if contained else ""
+    return f"hkswitch: {how}" if how else ""
 
 
 def _print_how_to_allow(action: Action, group_id: str) -> None:

@@ -105,7 +105,7 @@ def check_units(units: Sequence[str]) -> None:
     states = systemctl.load_states(units)
     missing = [unit for unit, state in states.items() if state is LoadState.NOT_FOUND]
     if missing:
-        hints = systemctl.hints(missing)
+        hints = {**systemctl.hints(missing), **containers_instead(missing)}
         reasons = (
             f"{unit} does not exist" + (f"; {hints[unit]}" if unit in hints else "") for unit in missing
         )
@@ -115,6 +115,23 @@ def check_units(units: Sequence[str]) -> None:
             unmask = f"sudo systemctl unmask {shlex.quote(unit)}"
             note = f"{unit} is masked; run `{unmask}`, or it cannot be started"
             say(f"hkswitch: {note}", err=True)
+
+
+def containers_instead(units: Sequence[str]) -> dict[str, str]:
+    """Return how to add the containers that have the names of these services; only root can tell."""
+    stems = {unit: unit.removesuffix(".service") for unit in units if unit.endswith(".service")}
+    if not stems or os.geteuid() != 0:
+        return {}
+    from hkswitch.doctor import containers  # noqa: PLC0415 -- slow to import, and only a mistake needs it
+
+    wanted = {f"{engine}/{stem}": (unit, engine) for unit, stem in stems.items() for engine in Engine}
+    states, _ = in_event_loop(containers.seen_by_root(wanted))
+    more = {Engine.DOCKER: "", Engine.PODMAN: " --engine podman"}
+    found = {wanted[member] for member, state in states.items() if state.load is LoadState.LOADED}
+    return {
+        unit: f"there is a container of that name: use `--container {shlex.quote(stems[unit])}{more[engine]}`"
+        for unit, engine in sorted(found, reverse=True)  # Docker's is the last, and so wins
+    }
 
 
 def check_containers(group: Group) -> None:
@@ -133,11 +150,26 @@ def check_containers(group: Group) -> None:
         if state.load is LoadState.UNAVAILABLE:
             unavailable["; ".join(problem)] = None
             continue
-        meant = containers.meant_by(contained, known)
-        hint = words.unit_instead(contained, state) or (f"did you mean {meant}?" if meant else "")
-        raise Failure(f"cannot add the group: {problem[0]}" + (f"; {hint}" if hint else ""), Exit.USAGE)
+        users = containers.users_of_engines()
+        if unit := words.unit_running(contained, state):
+            hint = f"run `sudo hkswitch add {shlex.quote(unit)}`"
+        elif has_service(contained.name):
+            hint = f"for the service of that name, run `sudo hkswitch add {shlex.quote(contained.name)}`"
+        elif meant := containers.meant_by(contained, known):
+            hint = f"did you mean {meant}?"
+        elif contained.engine in users:
+            hint = containers.rootless_note(contained.engine, users)
+        else:
+            hint = words.where_listed(contained)
+        raise Failure(f"cannot add the group: {problem[0]}; {hint}", Exit.USAGE)
     for note in unavailable:
         say(f"hkswitch: {note}", err=True)
+
+
+def has_service(container: str) -> bool:
+    """Return whether there is a service of this name, such as that of a quadlet."""
+    unit = f"{container}.service"
+    return systemctl.load_states([unit]).get(unit) is LoadState.LOADED
 
 
 def _of_example(data: bytes, file: str) -> tuple[str, ...]:

@@ -1,15 +1,18 @@
 """`hkswitch check`: validates the configuration.
 
 It also warns about dangerous units, about units, container engines, users and directories that this machine
-lacks, about containers of quadlets, and about programs that root does not trust.
+lacks, about containers of quadlets, and about programs that root does not trust; and if root asks, about
+containers that do not exist.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import click
 
+from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples
 from hkswitch.model import machine
@@ -31,7 +34,8 @@ def check(config_file: Path) -> None:
 
     Also warns about units that would cut off hkswitch or the machine when switched, about misspelt suffixes,
     about units, container engines, users and directories that do not exist on this machine, about containers
-    of quadlets, and about programs that root would run although other users can write them.
+    of quadlets, and about programs that root would run although other users can write them. With sudo, also
+    about containers and compose projects that do not exist.
     """
     contents = config_bytes(config_file)
     print_warnings(contents, parse(contents, str(config_file)), config_file)
@@ -44,7 +48,7 @@ def print_warnings(contents: bytes, config: Config, config_file: Path) -> None:
     wanted = (*_units_of(config), *(group.engine.unit for group in config.groups if group.contained))
     states = systemctl.load_states(wanted)
     of_machine = (*_of_machine(groups, config), *_missing_units(groups, config, states))
-    of_engines = _containers(groups, config, states)
+    of_engines = (*_containers(groups, config, states), *_missing_containers(groups, config))
     for found in sorted((*warnings(contents, config), *of_machine, *of_engines)):
         # As compilers print them, so that editors can jump there.
         place = f"{config_file}:{found.line}:{found.column}"
@@ -119,14 +123,39 @@ def _missing_units(
 def _containers(
     groups: Mapping[str, Node], config: Config, states: Mapping[str, LoadState]
 ) -> Iterator[Problem]:
-    """Yield the engines that this machine lacks, and the containers that only a unit can start and stop."""
+    """Yield the engines that this machine lacks, each once, and the containers that only a unit can start."""
+    lacking: set[Engine] = set()
     for group in config.groups:
         keys = entries_of(groups[group.id])
-        place = keys.get("containers") or keys.get("compose")
+        place = None if group.engine in lacking else keys.get("containers") or keys.get("compose")
         state = states.get(group.engine.unit)
         if place is not None and state in {LoadState.NOT_FOUND, LoadState.MASKED}:
+            lacking.add(group.engine)
             yield place.position.problem("; ".join(contained.engine_problem(group.engine, state)))
         names = keys.get("containers")
         for index, name in enumerate(group.containers if group.engine is Engine.PODMAN else ()):
             if isinstance(names, Sequence) and (unit := contained.quadlet_of(name)):
                 yield names.items[index].position.problem(f"systemd runs it; use units: [{unit}] instead")
+
+
+def _missing_containers(groups: Mapping[str, Node], config: Config) -> Iterator[Problem]:
+    """Yield the containers and projects that their engines do not have; only root can tell."""
+    wanted = [member for group in config.groups for member in group.contained]
+    if not wanted or os.geteuid() != 0:
+        return
+    from hkswitch.doctor import containers as engines  # noqa: PLC0415 -- slow to import, and few groups have any
+
+    states, known = in_event_loop(engines.seen_by_root(wanted))
+    for group in config.groups:
+        keys = entries_of(groups[group.id])
+        names = keys.get("containers")
+        places = [*names.items] if isinstance(names, Sequence) else []
+        for member, node in zip(group.contained, (*places, keys.get("compose")), strict=False):
+            found = contained.contained_of(member)
+            state = states.get(member)
+            if found is None or node is None or state is None or state.load is not LoadState.NOT_FOUND:
+                continue
+            if not contained.unit_instead(found, state):  # of which `_containers` warns
+                meant = engines.meant_by(found, known)
+                why = contained.why_not_found(found) + (f"; did you mean {meant}?" if meant else "")
+                yield node.position.problem(why)

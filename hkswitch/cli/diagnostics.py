@@ -104,7 +104,7 @@ async def collect_text(config_file: Path, state_folder: Path) -> str:
     secrets = Secrets.of(found) if isinstance(found, Stored) else Secrets()
     findings, versions, service, journal, debug_log, report = await asyncio.gather(
         check_all(context),
-        _versions(),
+        versions_with(context.config),
         _service(context),
         _journal("emerg..info"),
         _journal("debug..debug"),
@@ -172,14 +172,18 @@ def _section(name: str, lines: Iterable[str]) -> str:
     return "\n".join((f"== {name} ==", *(printable(line) for line in lines)))
 
 
-async def _versions() -> list[str]:
+async def versions_with(config: Config | Failure) -> list[str]:
+    """Return the versions of everything that takes part, with the engines that the configuration names."""
     sudo, *_ = sudo_command()
+    groups = () if isinstance(config, Failure) else config.groups
+    engines = dict.fromkeys(group.engine for group in groups if group.contained)
     return [
         f"hkswitch {__version__}",
         f"Python {platform.python_version()}",
         f"{_release()}, Linux {platform.release()}, {platform.machine()}",
         *await _output_of("systemctl", "--version", most=1),
         *await _output_of(sudo, "--version", most=1),
+        *[line for engine in engines for line in await _output_of(engine, "--version", most=1)],
         *(f"{name} {metadata.version(name)}" for name in LIBRARIES),
     ]
 

@@ -88,4 +88,4 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="hkswitch", message="%(prog)s %(version)s")
 def commands() -> None:
-    """Apple Home switches for groups of systemd services."""
+    """Apple Home switches for systemd services and containers."""

@@ -12,9 +12,13 @@ from hkswitch.editing.splice import without_group
 from hkswitch.model.config import parse
 from hkswitch.protocol.report import unknown_group
 
-FORGOTTEN: Final = (
-    "After the reload, the Home app forgets {accessory}, with its room, scenes and automations; adding the "
+FORGOTTEN_ONE: Final = (
+    "After the reload, the Home app forgets the accessory, with its room, scenes and automations; adding the "
     "group again does not restore them."
+)
+FORGOTTEN: Final = (
+    "After the reload, the Home app forgets the accessories, with their rooms, scenes and automations; "
+    "adding the groups again does not restore them."
 )
 
 
@@ -32,8 +36,7 @@ def remove(groups: tuple[str, ...], config_file: Path, *, dry_run: bool) -> None
     with to_change(config_file, dry_run=dry_run) as original:
         data = without_groups(original.data, str(config_file), group_ids)
         show_change(original, data)
-        accessory = "the accessory" if len(group_ids) == 1 else "the accessories"
-        say(FORGOTTEN.format(accessory=accessory))
+        say(FORGOTTEN_ONE if len(group_ids) == 1 else FORGOTTEN)
         if dry_run:
             return
         make_change(original, data)

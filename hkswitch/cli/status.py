@@ -21,6 +21,7 @@ from hkswitch.cli.options import config_option, examples, json_option, state_opt
 from hkswitch.control import STATE_FOLDER, client, is_of_service, socket_of
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.group import Engine
 from hkswitch.model.unit_state import GroupState, UnitState
 from hkswitch.protocol.report import GroupReport, Report, as_object, unknown_group
 
@@ -124,13 +125,17 @@ async def from_systemd(config_file: Path) -> Report:
             since_unix_seconds=0,
             units={member: states[member] for member in group.members if member in states},
             commands=group.commands is not None,
-            why="" if states.keys() >= {*group.contained} else f"only root can ask {group.engine}; use sudo",
+            why="" if states.keys() >= {*group.contained} else _only_root(group.engine),
             assumed=group.assume_state,
             momentary=group.momentary,
         )
         for group in config.groups
     )
     return Report(None, tuple(groups))
+
+
+def _only_root(engine: Engine) -> str:
+    return f"only root can ask {engine.capitalize()}; use sudo"
 
 
 async def _states(systemd: "Systemd", groups: "Collection[Group]") -> Mapping[str, UnitState]:

@@ -24,6 +24,8 @@ LONGEST_LINE_BYTES: Final = 64 * 1024
 LOOK_SECONDS: Final = 5
 """The time limit of each request that only looks."""
 
+TOO_LONG: Final = "the engine's answer is too long"
+
 OK, DONE, DONE_BEFORE, NOT_FOUND = 200, 204, 304, 404
 
 Begin = Callable[[], None]
@@ -79,7 +81,9 @@ class EngineConnection(NamedTuple):
             raise EngineUnavailable(f"{self.engine} did not answer within {seconds} s") from None
         except EOFError:
             raise EngineUnavailable(f"{self.engine} closed the connection") from None
-        except (LimitOverrunError, OSError, BusUnavailable) as error:
+        except LimitOverrunError:
+            raise EngineUnavailable(TOO_LONG) from None
+        except (OSError, BusUnavailable) as error:
             raise EngineUnavailable(f"{self.engine}: {reason_of(error)}") from error
         finally:
             if writer is not None:
@@ -94,7 +98,7 @@ class EngineConnection(NamedTuple):
             while chunk := await body.read(LONGEST_LINE_BYTES):
                 found += chunk
                 if len(found) > LONGEST_ANSWER_BYTES:
-                    raise EngineUnavailable("the engine's answer is too long")
+                    raise EngineUnavailable(TOO_LONG)
         return status, found
 
     async def get(self, path: str) -> bytes:

@@ -113,7 +113,8 @@ class Engines:
                 try:
                     status, body = await connection.ask("POST", path, seconds, begin)
                     if status not in {DONE, DONE_BEFORE}:
-                        return parse_error(body) or f"{connection.engine} answered with status {status}"
+                        said = parse_error(body).replace(container.id, container.name)  # as podman calls it
+                        return said or f"{connection.engine} answered with status {status}"
                 except EngineUnavailable as why:
                     return str(why)
                 if verb == "stop" and status == DONE_BEFORE:

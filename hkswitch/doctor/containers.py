@@ -109,12 +109,12 @@ def usable(config: Config, units: States, seen: Seen | None, users: Mapping[Engi
     down = {engine: fault for engine in engines if (fault := engine_fault(engine, units))}
     of_members = () if seen is None else _member_faults(config, seen)
     wrong = {each.engine: fault for each, fault in of_members if each.engine not in down}
-    faults = [*down.values(), *(fault for each, fault in of_members if each.engine not in down)]
+    faults = [("", fault) for fault in down.values()]
+    faults += [(each.name, fault) for each, fault in of_members if each.engine not in down]
     if faults:
-        rootless = (_rootless(engine, users[engine]) for engine in {**down, **wrong} if engine in users)
-        remedies = (*(fault.remedy for fault in faults[:MOST_NAMED]), *rootless)
-        what = several([fault.what for fault in faults])
-        return fail(Check.CONTAINERS, what, "; ".join(dict.fromkeys(remedies)))
+        rootless = (rootless_note(engine, users) for engine in {**down, **wrong} if engine in users)
+        what = several([fault.what for _, fault in faults])
+        return fail(Check.CONTAINERS, what, "; ".join((*_remedies(faults[:MOST_NAMED]), *rootless)))
     if seen is None:
         return needs_root(Check.CONTAINERS)
     known = (f"{several(_names(config, engine))} known to {title_of(engine)}" for engine in engines)
@@ -222,8 +222,18 @@ async def enabled(units: Iterable[str]) -> list[str]:
         return []
 
 
-def _rootless(engine: Engine, user: str) -> str:
-    return f"{title_of(engine)} of {user} runs without root, where hkswitch cannot reach it"
+def _remedies(faults: Iterable[tuple[str, Fault]]) -> list[str]:
+    """Return each remedy once; if there are several, with the containers and projects that it is for."""
+    names_of: dict[str, list[str]] = {}
+    for name, fault in faults:
+        names_of.setdefault(fault.remedy, []).append(name)
+    named = ((", ".join(filter(None, names)), remedy) for remedy, names in names_of.items())
+    return [f"{names}: {remedy}" if names and len(names_of) > 1 else remedy for names, remedy in named]
+
+
+def rootless_note(engine: Engine, users: Mapping[Engine, str]) -> str:
+    """Return that an engine of a user may have the containers; `users` has such a user."""
+    return f"{title_of(engine)} of {users[engine]} runs without root, where hkswitch cannot reach it"
 
 
 def _names(config: Config, engine: Engine) -> list[str]:

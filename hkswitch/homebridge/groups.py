@@ -134,7 +134,7 @@ def _notes_on_state(found: dict[str, SwitchCommand], switch: CmdSwitch, group: N
         yield f"it has no polling: its status now runs every {group.interval_seconds} s"
     calls = [command.effect.call for command in found.values()]
     if all(calls) and len({frozenset(call.members) for call in calls if call}) > 1:
-        yield "it stays with commands: they are for not the same units or containers"
+        yield "it keeps its commands: they do not all name the same units or containers"
 
 
 def _unread_wrapper(found: dict[str, SwitchCommand], machine: Resources) -> str:

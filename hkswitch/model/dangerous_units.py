@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from hkswitch.model.config import Config
 from hkswitch.model.errors import Problem
+from hkswitch.model.group import Engine, Group
 from hkswitch.model.installation import DAEMON_UNIT, HELPER_SLICE
 from hkswitch.model.misspelt_suffixes import unit_meant
 from hkswitch.model.unit_state import Action
@@ -142,6 +143,14 @@ _DANGERS: Final = (
     ),
 )
 
+_UNITS_OF_ENGINES: Final = {
+    Engine.DOCKER: ("docker.service", "docker.socket"),
+    Engine.PODMAN: ("podman.socket",),
+}
+_WHY_WITHOUT_ENGINE: Final = (
+    "stopping it makes this group's containers unknown, so the switch cannot start it again"
+)
+
 _BY_NAME: Final = {name: danger for danger in _DANGERS for name in danger.names}
 
 
@@ -157,8 +166,13 @@ def dangerous_units(config: Config) -> Iterator[DangerousUnit]:
     """Yield all dangerous units in the order of the file."""
     for group in config.groups:
         for index, unit in enumerate(group.units):
-            if why := why_dangerous(unit, group.actions):
+            if why := why_dangerous(unit, group.actions) or _why_without_engine(unit, group):
                 yield DangerousUnit(group.id, index, unit, why)
+
+
+def _why_without_engine(unit: str, group: Group) -> str:
+    is_engine = bool(group.contained) and unit in _UNITS_OF_ENGINES[group.engine]
+    return _WHY_WITHOUT_ENGINE if is_engine and Action.STOP in group.actions else ""
 
 
 def warnings(data: bytes, config: Config) -> Iterator[Problem]:

@@ -77,12 +77,19 @@ class JobOrder(NamedTuple):
     queued: dict[str, asyncio.Event]
     """The same of this request, by its members: units and containers begin one after the other."""
 
+    def end(self) -> None:
+        """Let newer requests go on."""
+        for event in self.queued.values():
+            event.set()
+
 
 @dataclass(eq=False, slots=True)
 class GroupRequests:
     """The requests of one group: the newest, and a lock for the one whose command is running."""
 
     newest: Request | None = None
+    orders: list[JobOrder] = field(default_factory=list)
+    """Of those that are under way."""
     running: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -182,6 +189,10 @@ class Dispatcher:
     async def _do(self, request: Request, group: Group) -> Results:
         """Carry out an allowed request; the audit and the daemon know of it before it begins."""
         requests = self._by_group[group.id]
+        if requests.newest is not None and request.action.overrules(requests.newest.action):
+            for older in requests.orders:  # one that has begun will begin no other part
+                if any(event.is_set() for event in older.queued.values()):
+                    older.end()
         requests.newest = request
         with self._in_order(group) as order:
             async with self._policy.audited(request.action, group.id) as record:
@@ -197,14 +208,15 @@ class Dispatcher:
     @contextmanager
     def _in_order(self, group: Group) -> Iterator[JobOrder]:
         """Make requests for the same units, even in different groups, queue jobs in order of arrival."""
-        queued = {member: asyncio.Event() for member in group.members}
-        earlier = [self._last_queued[member] for member in queued if member in self._last_queued]
-        self._last_queued |= queued
+        earlier = [self._last_queued[member] for member in group.members if member in self._last_queued]
+        order = JobOrder(earlier, {member: asyncio.Event() for member in group.members})
+        self._last_queued |= order.queued
+        self._by_group[group.id].orders.append(order)
         try:
-            yield JobOrder(earlier, queued)
+            yield order
         finally:
-            for event in queued.values():
-                event.set()
+            self._by_group[group.id].orders.remove(order)
+            order.end()
 
     async def _execute(self, request: Request, group: Group, order: JobOrder) -> Results:
         def check() -> None:
@@ -223,8 +235,7 @@ class Dispatcher:
             for earlier in order.earlier:
                 await earlier.wait()
             guard = ActionGuard(begin, lambda: self._is_replaced(request))
-            confirm_seconds = request.confirm_ms / 1000
-            probe = self._probes.probe
+            confirm_seconds, probe = request.confirm_ms / 1000, self._probes.probe
             results = await self._executor.do(request.action, group, probe, confirm_seconds, guard)
         except Overruled:
             results = (UnitResult(group.id, JobResult.CANCELED),)

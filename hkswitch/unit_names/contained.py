@@ -3,6 +3,7 @@
 It asks no engine, and reads only the folders of units and of quadlets, which any user may.
 """
 
+import re
 import shlex
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,6 +21,8 @@ QUADLET_FOLDERS: Final = tuple(
 """The folders of root's quadlets (podman-systemd.unit(5))."""
 
 _EDIT: Final = "`sudo hkswitch edit`"
+
+_ID: Final = re.compile("[0-9a-f]{12}|[0-9a-f]{64}")
 
 
 def contained_of(member: str) -> Member | None:
@@ -62,6 +65,13 @@ def log_command(contained: Member) -> str:
     return f"sudo podman ps --all --filter label=com.docker.compose.project={name}"
 
 
+def where_listed(contained: Member) -> str:
+    """Return which command shows the names of all containers, or of all projects."""
+    is_of_compose = contained.is_project and contained.engine is Engine.DOCKER
+    listing = "docker compose ls" if is_of_compose else f"{contained.engine} ps"
+    return f"`sudo {listing} --all` shows all"
+
+
 def problem_of(contained: Member, state: UnitState) -> tuple[str, str] | None:
     """Return why a container or project cannot be used, and the remedy; None if it can."""
     if instead := unit_instead(contained, state):
@@ -70,27 +80,47 @@ def problem_of(contained: Member, state: UnitState) -> tuple[str, str] | None:
         case LoadState.UNAVAILABLE:
             engine = contained.engine
             why = state.sub.removeprefix(f"{engine}: ")
-            return f"{title_of(engine)} is unavailable: {why}", engine_remedy(engine, why)
+            words = why.replace(f" is {LoadState.NOT_FOUND}", " does not exist")
+            return f"{title_of(engine)} is unavailable: {words}", engine_remedy(engine, why)
         case LoadState.NOT_FOUND if contained.is_project:
             create = "docker compose" if contained.engine is Engine.DOCKER else "podman-compose"
             remedy = f"run `sudo {create} up -d` in its folder, or correct the name with {_EDIT}"
-            return f"{described(contained)} has no containers", remedy
+            return why_not_found(contained), remedy
         case LoadState.NOT_FOUND:
-            listing = f"`sudo {contained.engine} ps --all` shows all names"
-            return (
-                f"{described(contained)} does not exist",
-                f"{listing}; correct it with {_EDIT}, or create it",
-            )
+            remedy = f"correct the name with {_EDIT} ({where_listed(contained)}), or create the container"
+            return why_not_found(contained), remedy
     return None
+
+
+def why_not_found(contained: Member) -> str:
+    """Return that an engine does not have a container, or none of a project."""
+    if contained.is_project:
+        return f"{described(contained)} has no containers"
+    if _ID.fullmatch(contained.name):  # `docker start` takes both
+        return f"{title_of(contained.engine)} has no container named {contained.name}, which looks like an ID"
+    return f"{described(contained)} does not exist"
+
+
+def how_to_unpause(contained: Member, state: UnitState) -> str:
+    """Return how to let a paused container go on, which an engine does not start; empty for others."""
+    if contained.is_project or state.sub != "paused":
+        return ""
+    command = f"sudo {contained.engine} unpause {shlex.quote(contained.name)}"
+    return f"{described(contained)} is paused; run `{command}`"
 
 
 def unit_instead(contained: Member, state: UnitState) -> str:
     """Return which unit to use in place of a container that systemd runs; empty for others."""
-    if state.load is LoadState.BAD_SETTING:
-        return f"{state.sub} instead"
-    is_missing = state.load is LoadState.NOT_FOUND and contained.engine is Engine.PODMAN
-    unit = quadlet_of(contained.name) if is_missing and not contained.is_project else ""
+    unit = unit_running(contained, state)
     return f"use units: [{unit}] instead" if unit else ""
+
+
+def unit_running(contained: Member, state: UnitState) -> str:
+    """Return the unit by which systemd runs a container; empty for others."""
+    if state.load is LoadState.BAD_SETTING:
+        return state.sub.removeprefix("use units: [").removesuffix("]")
+    is_missing = state.load is LoadState.NOT_FOUND and contained.engine is Engine.PODMAN
+    return quadlet_of(contained.name) if is_missing and not contained.is_project else ""
 
 
 def engine_remedy(engine: Engine, why: str) -> str:

@@ -131,6 +131,16 @@ def test_groups_are_removed_and_what_that_costs_is_said(file: Path) -> None:
     ]
 
 
+def test_what_the_removal_of_several_groups_costs_is_said_of_all_of_them(file: Path) -> None:
+    file.write_text(TEXT + MEDIA)
+    code, output, errors = run("remove", "--dry-run", "--config", file, "web", "media")
+    assert (code, errors) == (0, "")
+    assert output.endswith(
+        "forgets the accessories, with their rooms, scenes and automations; adding the groups again does not "
+        "restore them.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "code", "reason"),
     [

@@ -17,7 +17,7 @@ from hkswitch.containers import connection
 from hkswitch.containers.engines import Engines
 from hkswitch.containers.members import Member, unavailable
 from hkswitch.control import client
-from hkswitch.doctor import account
+from hkswitch.doctor import account, programs
 from hkswitch.doctor import containers as doctor
 from hkswitch.doctor.context import Account, Context
 from hkswitch.doctor.finding import Check, Verdict, ok
@@ -54,7 +54,8 @@ EDIT: Final = "`sudo hkswitch edit`"
 IN_UNITS: Final = f"use units: [wiki.service] instead, with {EDIT}"
 INSTALL: Final = "install Docker, or set `engine: podman`"
 UNMASK: Final = "run `sudo systemctl unmask docker.service`"
-LISTED: Final = f"`sudo docker ps --all` shows all names; correct it with {EDIT}, or create it"
+ALL: Final = "`sudo docker ps --all` shows all"
+LISTED: Final = f"correct the name with {EDIT} ({ALL}), or create the container"
 
 
 def group_of(members: dict[str, UnitState], state: GroupState | None = GroupState.OFF) -> GroupReport:
@@ -147,7 +148,7 @@ def with_bus(monkeypatch: pytest.MonkeyPatch, docker: UnitState | BusUnavailable
                     "run `sudo systemctl enable --now docker.service`"
                 ),
                 (
-                    "- group wiki: Podman is unavailable: podman.socket is not-found; "
+                    "- group wiki: Podman is unavailable: podman.socket does not exist; "
                     "install Podman, or set `engine: docker`"
                 ),
             ],
@@ -157,8 +158,8 @@ def with_bus(monkeypatch: pytest.MonkeyPatch, docker: UnitState | BusUnavailable
             {"photos": "unknown", "album": "unknown", "wiki": "unknown", "web": "on"},
             [
                 "These states come from systemd.",
-                "photos, album: only root can ask docker; use sudo",
-                "wiki: only root can ask podman; use sudo",
+                "photos, album: only root can ask Docker; use sudo",
+                "wiki: only root can ask Podman; use sudo",
             ],
         ),
     ],
@@ -218,6 +219,13 @@ def test_without_a_daemon_only_root_asks_the_engines(
             ],
         ),
         ({"docker/systemd-wiki": GONE}, [f"Docker's container systemd-wiki does not exist; {LISTED}"]),
+        (
+            {"docker/4f5ac3e8b0d1": GONE, "docker/4f5ac3e8b0d": GONE},
+            [
+                f"Docker has no container named 4f5ac3e8b0d1, which looks like an ID; {LISTED}",
+                f"Docker's container 4f5ac3e8b0d does not exist; {LISTED}",
+            ],
+        ),
         (
             {"podman/mine": GONE},
             [f"Podman's container mine does not exist; {LISTED.replace('docker', 'podman')}"],
@@ -303,6 +311,115 @@ def test_a_failed_start_says_what_is_wrong_with_containers_and_asks_systemctl_of
     ]
 
 
+@pytest.mark.parametrize(
+    ("action", "member", "state", "code"),
+    [
+        (Action.STOP, "docker/photos", GroupState.OFF, Exit.OK),
+        (Action.START, "docker/photos", GroupState.ON, Exit.OK),
+        (Action.RESTART, "nginx.service", GroupState.ON, Exit.OK),
+        # A daemon that was restarted in the meantime may see it as it was before, on its way down.
+        (Action.RESTART, "docker/photos", GroupState.ON, Exit.UNAVAILABLE),
+        (Action.STOP, "docker/photos", GroupState.ON, Exit.UNAVAILABLE),
+    ],
+)
+def test_whether_a_restart_of_containers_outlived_the_daemon_is_not_told_by_their_state(  # noqa: PLR0917
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    action: Action,
+    member: str,
+    state: GroupState,
+    code: Exit,
+) -> None:
+    def closed(*_: object, **__: object) -> str:
+        raise client.Disconnected(tmp_path, "it closed the connection")
+
+    report = Report(BRIDGE, (group_of({member: UP}, state),))
+    monkeypatch.setattr(client.PendingRequest, "__init__", lambda *_: None)
+    monkeypatch.setattr(client.PendingRequest, "__enter__", lambda request: request)
+    monkeypatch.setattr(client.PendingRequest, "__exit__", lambda *_: None)
+    monkeypatch.setattr(client.PendingRequest, "end", closed)
+    monkeypatch.setattr(client, "ask_report", lambda _: report)
+    monkeypatch.setattr(actions, "DAEMON_BACK_WITHIN_SECONDS", 0.01)
+    assert actions.act(action, ["photos"], tmp_path, wait=True) is code
+    assert ("it closed the connection" in capsys.readouterr().err) is (code is not Exit.OK)
+
+
+@pytest.mark.parametrize(
+    ("code", "states", "said"),
+    [
+        (
+            Exit.UNAVAILABLE,
+            {"docker/photos": GONE, "docker/photos-db": UP},
+            f"hkswitch: Docker's container photos does not exist; {LISTED}\n",
+        ),
+        (Exit.UNAVAILABLE, {}, ""),  # systemd does not answer
+        (Exit.OK, {"docker/photos": GONE}, ""),
+    ],
+)
+def test_without_a_daemon_a_failed_start_says_what_is_wrong_with_containers_too(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    code: Exit,
+    states: dict[str, UnitState],
+    said: str,
+) -> None:
+    asked: list[str] = []
+
+    async def seen_by_root(members: Iterable[str]) -> doctor.Seen:
+        assert [*members] == ["docker/photos", "docker/photos-db"]
+        return doctor.Seen(states)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(
+        actions, "_configured_groups", lambda: {group.id: group.members for group in CONFIG.groups}
+    )
+    monkeypatch.setattr(actions, "_start_helper", lambda *_, **__: None)
+    monkeypatch.setattr(actions, "_end_of", lambda *_: code)
+    monkeypatch.setattr(actions, "_print_hints_for", asked.extend)
+    monkeypatch.setattr(doctor, "seen_by_root", seen_by_root)
+    assert actions._as_root(Action.START, ["photos"], client.NoDaemon(Path("/nowhere")), wait=True) == [code]
+    assert asked == (["smbd.service"] if code else [])
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("members", "failed", "said"),
+    [
+        (
+            {"docker/photos": PAUSED, "docker/db": PAUSED},
+            "docker/photos",
+            "hkswitch: Docker's container photos is paused; run `sudo docker unpause photos`",
+        ),
+        (
+            {"podman/wiki": PAUSED},
+            "podman/wiki",
+            "hkswitch: Podman's container wiki is paused; run `sudo podman unpause wiki`",
+        ),
+        (
+            {"docker/photos": DOWN},
+            "docker/photos",
+            "`sudo docker logs photos` shows the log of docker/photos",
+        ),
+        (
+            {"docker-compose/immich": PAUSED},
+            "docker-compose/immich",
+            "`sudo docker compose --project-name immich logs` shows the log of docker-compose/immich",
+        ),
+    ],
+)
+def test_of_a_paused_container_that_cannot_be_switched_the_remedy_is_shown_in_place_of_its_log(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    members: dict[str, UnitState],
+    failed: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr(client, "ask_report", lambda _: Report(BRIDGE, (group_of(members),)))
+    actions._print_reasons(Path("/nowhere"), "photos", f"{failed} failed: x: cannot start", 0)
+    assert capsys.readouterr().err == f"{said}\n"
+
+
 @pytest.mark.parametrize(("group_id", "is_told"), [("photos", True), ("album", False)])
 def test_an_action_that_a_group_of_containers_lacks_comes_with_the_line_that_allows_it(
     tmp_path: Path,
@@ -373,6 +490,26 @@ def test_the_diagnostics_name_the_containers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "engines"),
+    [
+        (CONFIG, ["docker 26.1", "podman 26.1"]),
+        (parse(b"groups: {web: {units: [nginx]}}", "c.yaml"), []),
+        (ConfigError("c.yaml", ()), []),
+    ],
+)
+async def test_the_diagnostics_have_the_versions_of_the_engines_in_use(
+    monkeypatch: pytest.MonkeyPatch, config: Config | ConfigError, engines: list[str]
+) -> None:
+    async def run(program: str, *_: str) -> programs.Completed:
+        return programs.Completed(0, f"{Path(program).name} 26.1\nmore\n", "")
+
+    monkeypatch.setattr(diagnostics, "run", run)
+    found = await diagnostics.versions_with(config)
+    assert [line for line in found if line.startswith(("docker", "podman"))] == engines
+    assert "systemctl 26.1" in found
+
+
+@pytest.mark.parametrize(
     ("text", "states", "said"),
     [
         ("{containers: [photos]}", {"docker.service": LoadState.LOADED}, []),
@@ -393,6 +530,15 @@ def test_the_diagnostics_name_the_containers() -> None:
             ["32: warning: groups.web.containers[1]: systemd runs it; use units: [blog.service] instead"],
         ),
         ("{containers: [notes]}", {"docker.service": LoadState.LOADED}, []),
+        (
+            "{compose: a}, b: {compose: b}, c: {compose: c, engine: podman}",
+            {"docker.service": LoadState.NOT_FOUND, "podman.socket": LoadState.MASKED},
+            [
+                "25: warning: groups.web.compose: docker.service does not exist; " + INSTALL,
+                "59: warning: groups.c.compose: podman.socket is masked; "
+                + UNMASK.replace("docker.service", "podman.socket"),
+            ],
+        ),
     ],
 )
 def test_check_warns_about_engines_that_are_missing_and_containers_of_quadlets(
@@ -405,18 +551,86 @@ def test_check_warns_about_engines_that_are_missing_and_containers_of_quadlets(
     monkeypatch.setattr(
         systemctl, "load_states", lambda units: {unit: states[unit] for unit in units if unit in states}
     )
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
     data = f"groups: {{web: {text}}}".encode()
     check.print_warnings(data, parse(data, "c.yaml"), Path("c.yaml"))
     assert capsys.readouterr().err.splitlines() == [f"c.yaml:1:{line}" for line in said]
 
 
 @pytest.mark.parametrize(
+    ("user_id", "states", "known", "said"),
+    [
+        (
+            0,
+            {
+                "docker/photos": UP,
+                "docker/photos-db": GONE,
+                "docker-compose/immich": REMOVED,
+                "podman/wiki": GONE,
+            },
+            ["docker-compose/imich", "docker/photos-1", "podman/wikis"],
+            [
+                (
+                    "2:48: warning: groups.photos.containers[1]: "
+                    "Docker's container photos-db does not exist; did you mean photos-1?"
+                ),
+                (
+                    "3:20: warning: groups.album.compose: Docker's compose project immich has no containers; "
+                    "did you mean imich?"
+                ),
+                (
+                    "4:23: warning: groups.wiki.containers[0]: Podman's container wiki does not exist; "
+                    "did you mean wikis?"
+                ),
+            ],
+        ),
+        (0, {"docker/photos": unavailable("docker.service is inactive"), "podman/wiki": OF_UNIT}, [], []),
+        (0, {}, [], []),  # systemd does not answer
+        (4242, {"docker/photos": GONE}, [], []),
+    ],
+)
+def test_check_warns_root_about_containers_and_projects_that_do_not_exist(  # noqa: PLR0917
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    user_id: int,
+    states: dict[str, UnitState],
+    known: list[str],
+    said: list[str],
+) -> None:
+    async def seen_by_root(members: Iterable[str]) -> doctor.Seen:
+        assert [*members] == [member for group in CONFIG.groups for member in group.contained]
+        return doctor.Seen(states, frozenset(contained.contained_among(known)))
+
+    monkeypatch.setattr(os, "geteuid", lambda: user_id)
+    monkeypatch.setattr(systemctl, "load_states", lambda _: {})
+    monkeypatch.setattr(doctor, "seen_by_root", seen_by_root)
+    check.print_warnings(TEXT.encode(), CONFIG, Path("c.yaml"))
+    assert capsys.readouterr().err.splitlines() == [f"c.yaml:{line}" for line in said]
+
+
+@pytest.mark.parametrize(
     ("user_id", "states", "known", "refused", "note"),
     [
         (0, {"docker/photos": UP}, [], "", ""),
+        (
+            0,
+            {"podman/mine": GONE},
+            [],
+            (
+                "Podman's container mine does not exist; "
+                "Podman of bob runs without root, where hkswitch cannot reach it"
+            ),
+            "",
+        ),
         (0, {}, [], "", ""),  # systemd does not answer
         (4242, {"docker/photos": GONE}, [], "", ""),
-        (0, {"docker/photos": GONE}, ["podman/photo"], "Docker's container photos does not exist", ""),
+        (
+            0,
+            {"docker/photos": GONE},
+            ["podman/photo"],
+            f"Docker's container photos does not exist; {ALL}",
+            "",
+        ),
         (
             0,
             {"docker/photos": GONE},
@@ -428,7 +642,32 @@ def test_check_warns_about_engines_that_are_missing_and_containers_of_quadlets(
             0,
             {"podman/notes": GONE},
             ["podman/note"],
-            "systemd runs Podman's container notes; use units: [blog.service] instead",
+            "systemd runs Podman's container notes; run `sudo hkswitch add blog.service`",
+            "",
+        ),
+        (
+            0,
+            {"podman/systemd-wiki": OF_UNIT},
+            [],
+            "systemd runs Podman's container systemd-wiki; run `sudo hkswitch add wiki.service`",
+            "",
+        ),
+        (
+            0,
+            {"docker/nginx": GONE},
+            ["docker/nginx-1"],
+            (
+                "Docker's container nginx does not exist; "
+                "for the service of that name, run `sudo hkswitch add nginx`"
+            ),
+            "",
+        ),
+        (0, {"docker/cups": GONE}, [], f"Docker's container cups does not exist; {ALL}", ""),
+        (
+            0,
+            {"docker-compose/immich": REMOVED},
+            [],
+            "Docker's compose project immich has no containers; `sudo docker compose ls --all` shows all",
             "",
         ),
         (
@@ -461,6 +700,11 @@ def test_add_refuses_containers_that_cannot_be_used(  # noqa: PLR0917
 
     monkeypatch.setattr(os, "geteuid", lambda: user_id)
     monkeypatch.setattr(doctor, "seen_by_root", seen_by_root)
+    monkeypatch.setattr(doctor, "users_of_engines", lambda: {Engine.PODMAN: "bob"})
+    services = {"nginx.service": LoadState.LOADED, "cups.service": LoadState.NOT_FOUND}
+    monkeypatch.setattr(
+        systemctl, "load_states", lambda units: {unit: services[unit] for unit in units if unit in services}
+    )
     if refused:
         with pytest.raises(Failure) as caught:
             add.check_containers(CONFIG.groups[0])
@@ -469,6 +713,31 @@ def test_add_refuses_containers_that_cannot_be_used(  # noqa: PLR0917
     else:
         add.check_containers(CONFIG.groups[0])
     assert capsys.readouterr().err == note
+
+
+@pytest.mark.parametrize(
+    ("user_id", "states", "hints"),
+    [
+        (0, {"docker/web": DOWN}, {"web.service": "`--container web`"}),
+        (0, {"podman/web": UP}, {"web.service": "`--container web --engine podman`"}),
+        (0, {"docker/web": UP, "podman/web": UP}, {"web.service": "`--container web`"}),
+        (0, {"docker/web": GONE, "podman/web": unavailable("podman.socket is inactive")}, {}),
+        (0, {"podman/web": OF_UNIT}, {}),
+        (0, {}, {}),  # systemd does not answer
+        (4242, {"docker/web": UP}, {}),
+    ],
+)
+def test_add_says_of_a_missing_service_that_there_is_a_container_of_its_name(
+    monkeypatch: pytest.MonkeyPatch, user_id: int, states: dict[str, UnitState], hints: dict[str, str]
+) -> None:
+    async def seen_by_root(members: Iterable[str]) -> doctor.Seen:
+        assert {*members} == {"docker/web", "podman/web"}
+        return doctor.Seen(states)
+
+    monkeypatch.setattr(os, "geteuid", lambda: user_id)
+    monkeypatch.setattr(doctor, "seen_by_root", seen_by_root)
+    said = {unit: f"there is a container of that name: use {option}" for unit, option in hints.items()}
+    assert add.containers_instead(["web.service", "web.socket"]) == said
 
 
 # The doctor
@@ -546,9 +815,20 @@ def seen(known: Iterable[str] = (), **states: UnitState) -> doctor.Seen:
                 "Podman's container wiki does not exist (group wiki)"
             ),
             (
-                f"{LISTED}; {LISTED.replace('docker', 'podman')}; "
+                f"photos: {LISTED}; wiki: {LISTED.replace('docker', 'podman')}; "
                 "Podman of bob runs without root, where hkswitch cannot reach it"
             ),
+        ),
+        (
+            {"podman.socket": DOWN},
+            seen(photos=GONE, photos_db=GONE, immich=REMOVED),
+            {},
+            Verdict.FAIL,
+            (
+                "podman.socket is inactive, Docker's container photos does not exist (group photos), "
+                "Docker's container photos-db does not exist (group photos), and 1 more"
+            ),
+            f"install Podman, or set `engine: docker`; photos, photos-db: {LISTED}",
         ),
         (
             {},

@@ -15,6 +15,7 @@ from hkswitch.containers.connection import (
     LONGEST_ANSWER_BYTES,
     LONGEST_LINE_BYTES,
     SOCKETS,
+    TOO_LONG,
     EngineConnection,
     why_off,
 )
@@ -180,7 +181,6 @@ async def test_a_begin_that_raises_sends_nothing() -> None:
 DID_NOT_ANSWER = "docker did not answer within 5 s"
 CLOSED = "docker closed the connection"
 NOT_HTTP = "the engine's answer is not HTTP"
-TOO_LONG = "the engine's answer is too long"
 NOT_JSON = "the engine's answer is not JSON"
 FAULTS: list[tuple[EngineFault, str]] = [
     (EngineFault("GET", delay_seconds=4), ""),
@@ -198,8 +198,8 @@ FAULTS: list[tuple[EngineFault, str]] = [
     (EngineFault("GET", answer=b"HTTP/1.0 2x0 OK\r\n\r\n"), NOT_HTTP),
     (EngineFault("GET", answer=b"HTTP/1.0\r\n\r\n"), NOT_HTTP),
     (EngineFault("GET", answer=b"\r\n\r\n"), NOT_HTTP),
-    (EngineFault("GET", answer=b"x", then=b"x" * 999), "docker: Separator is not found"),
-    (EngineFault("GET", answer=b"HTTP/1.0 200 OK\r\n", then=b"X: y\r\n"), "docker: Separator is not found"),
+    (EngineFault("GET", answer=b"x", then=b"x" * 999), TOO_LONG),
+    (EngineFault("GET", answer=b"HTTP/1.0 200 OK\r\n", then=b"X: y\r\n"), TOO_LONG),
     (EngineFault("GET", answer=OK, then=b"x" * 999), TOO_LONG),
     (EngineFault("GET", answer=OK + b"x" * (LONGEST_ANSWER_BYTES + 1)), TOO_LONG),
     (EngineFault("GET", answer=b"HTTP/1.0 500 Error\r\n\r\nbroken"), NOT_JSON),

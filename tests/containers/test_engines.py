@@ -55,10 +55,10 @@ async def test_an_action_asks_for_what_is_left_to_do(
 
 REFUSED: list[tuple[Engine, str, Action, str]] = [
     (DOCKER, "paused", START, "failed: cannot start a paused container, try unpause instead"),
-    (PODMAN, "paused", START, "failed: unable to start container "),
-    (PODMAN, "paused", STOP, "failed: container "),
-    (PODMAN, "paused", RESTART, "failed: container "),
-    (PODMAN, "stopping", START, "failed: unable to start container "),
+    (PODMAN, "paused", START, "failed: unable to start container web: must be in Created or Stopped"),
+    (PODMAN, "paused", STOP, "failed: container web is running or paused, refusing to clean up"),
+    (PODMAN, "paused", RESTART, "failed: container web is running or paused, refusing to clean up"),
+    (PODMAN, "stopping", START, "failed: unable to start container web: must be in Created or Stopped"),
 ]
 
 

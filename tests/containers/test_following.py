@@ -328,7 +328,7 @@ FAULTS: list[tuple[str, EngineFault, str]] = [
     (
         "an endless event",
         EngineFault("events", answer=EVENTS_HEAD, then=b"x" * 9999),
-        "unavailable ({engine}: Separator is not found, and chunk exceed the limit)",
+        "unavailable (the engine's answer is too long)",
     ),
     (
         "events never",

@@ -104,6 +104,24 @@ async def test_a_stop_overrules_a_start_before_its_containers_are_asked(engine: 
         assert superseded == {start: True, stop: False}
 
 
+@pytest.mark.parametrize(("first", "before"), [("start", "exited"), ("stop", "running")])
+@OF_EACH
+@in_virtual_time
+async def test_the_opposite_of_an_action_need_not_wait_for_the_parts_that_it_overrules(
+    engine: Engine, first: str, before: str
+) -> None:
+    second = "stop" if first == "start" else "start"
+    async with helper_with(engine, before).serving() as helper:
+        helper.job_seconds = 60
+        helper.both.by_engine[engine].faults = [EngineFault(f"/{first}", delay_seconds=60)]
+        helper.request(first, "both")
+        await asyncio.sleep(1)
+        begun = [*helper.done]
+        helper.request(second, "both")
+        await asyncio.sleep(1)
+        assert helper.done[len(begun) :][:1] == [f"{second} {'web' if second == 'stop' else 'smb.service'}"]
+
+
 @OF_EACH
 @in_virtual_time
 async def test_requests_for_one_container_are_carried_out_in_order_in_any_group(engine: Engine) -> None:

@@ -308,7 +308,7 @@ STATE_NOTES = {
     ),
     "other units": (
         switch("A", "systemctl start a b", "systemctl stop a"),
-        "it stays with commands: they are for not the same units or containers",
+        "it keeps its commands: they do not all name the same units or containers",
     ),
 }
 

@@ -17,10 +17,11 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from tests.host import engines
 from tests.host.installation import empty_state
 from tests.host.machine import ADDRESS, STAGING, Boot, Host, booted, eventually, install
 from tests.host.matrix import SUDO_RS, is_in_ci, is_possible, is_redundant
-from tests.host.rootfs import CHECKOUT, RELEASES, root_folder, wheels_folder
+from tests.host.rootfs import CHECKOUT, RECIPES, RELEASES, root_folder, wheels_folder
 from tests.support.controller import Controller
 
 TOOLS: Final = ("mmdebstrap", "systemd-nspawn", "nsenter", "setpriv", "ip")
@@ -152,6 +153,25 @@ def host(request: pytest.FixtureRequest, boot: Boot) -> Iterator[Host]:
     with boot(request.param) as host:
         install(host)
         yield host
+
+
+@pytest.fixture(scope="session")
+def engine_host(boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: str) -> Iterator[Host]:
+    """A host with hkswitch, Docker and Podman. `boot` skips where no host can boot."""
+    read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RECIPES, print)}
+    log, options = tmp_path_factory.mktemp("engines") / "host.log", (*engines.BOOT_OPTIONS, staging)
+    with booted(RECIPES.name, root_folder(RECIPES, print), read_only, log, options) as host:
+        install(host)
+        engines.prepare(host)
+        yield host
+
+
+@pytest.fixture(params=engines.ENGINES)
+def engine(request: pytest.FixtureRequest, daemon: Host) -> Iterator[engines.Engine]:
+    """An engine without containers; the module's host must be `engine_host`."""
+    engine = engines.Engine(daemon, request.param)
+    with engine.emptied():
+        yield engine
 
 
 @dataclass(frozen=True, slots=True)

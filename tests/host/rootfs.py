@@ -85,6 +85,7 @@ RECIPES: Final = Release(
         "busybox-static",
         "crun",
         "docker-cli",
+        "docker-compose",
         "docker.io",
         "iputils-ping",
         "libvirt-clients",
@@ -96,7 +97,7 @@ RECIPES: Final = Release(
     ),
     base=_TRIXIE,
 )
-"""The host for docs/recipes.md, with packages that would slow the other hosts down."""
+"""The host for docs/recipes.md and for containers, with packages that would slow the other hosts down."""
 
 FRESH: Final = Release("fresh", "trixie", "3.13", ("git", "make"), base=_TRIXIE)
 """The machine of a new user, before hkswitch is installed."""

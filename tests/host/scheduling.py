@@ -17,6 +17,11 @@ OWN_HOSTS: Final = (
 )
 """Files whose tests boot their own hosts."""
 
+ENGINE_HOST: Final = (
+    *("test_containers.py", "test_container_changes.py", "test_compose.py", "test_engines_away.py"),
+)
+"""Files that share a host with Docker and Podman."""
+
 OTHER_HOSTS: Final = {
     "test_attacks.py": "second host",
     "test_audit.py": "second host",
@@ -31,7 +36,7 @@ OTHER_HOSTS: Final = {
 
 
 SLOWEST_FIRST: Final = (
-    *("trixie, second host", "test_fresh.py", "trixie", "trixie, third host", "bookworm"),
+    *("trixie, second host", "test_fresh.py", "trixie", "engines", "trixie, third host", "bookworm"),
     *("test_recipes.py", "bookworm, second host", "test_upgrades.py", "test_vpn_recipe.py", "test_deb.py"),
     *("test_exits.py", "test_firewalls.py"),
 )
@@ -77,6 +82,8 @@ def scope(nodeid: str) -> str:
     release = next((release for release in RELEASES if release in parameters), "")
     if Path(file).name in OWN_HOSTS:
         return f"{file}:{release}"
+    if Path(file).name in ENGINE_HOST:
+        return "engines"
     if release and Path(file).name in OTHER_HOSTS:
         return f"{release}, {OTHER_HOSTS[Path(file).name]}"
     return release or file

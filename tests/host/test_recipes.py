@@ -13,6 +13,7 @@ import pytest
 
 from hkswitch.model.errors import Exit
 from tests.host.conftest import STUB_UNIT
+from tests.host.engines import BOOT_OPTIONS
 from tests.host.machine import Boot, Host, booted, eventually, install
 from tests.host.recipes import CONFIG, Recipe, applied, recipes, write
 from tests.host.rootfs import CHECKOUT, RECIPES, root_folder, wheels_folder
@@ -26,13 +27,6 @@ QUADLET: Final = "A Podman quadlet"
 MACHINE: Final = "A virtual machine"
 TUNNEL: Final = "A WireGuard tunnel, and the Wi-Fi that uses it"
 PROGRAM: Final = "A program that daemonizes"
-
-OPTIONS: Final = (
-    # the host's root is an overlay, which cannot be a lower layer of another one
-    "--tmpfs=/var/lib/docker",
-    "--tmpfs=/var/lib/containers",
-    "--system-call-filter=@keyring bpf",
-)
 
 SERVER: Final = """["/bin/busybox", "sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait"]"""
 IMAGE: Final = "docker.io/library/caddy:2"
@@ -159,7 +153,7 @@ def host(boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: str) -> 
     """A host with the services of the recipes. `boot` skips where no host can boot."""
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RECIPES, print)}
     log = tmp_path_factory.mktemp("recipes") / "host.log"
-    with booted(RECIPES.name, root_folder(RECIPES, print), read_only, log, (*OPTIONS, staging)) as host:
+    with booted(RECIPES.name, root_folder(RECIPES, print), read_only, log, (*BOOT_OPTIONS, staging)) as host:
         install(host)
         yield host
 
@@ -326,6 +320,14 @@ def test_a_container_that_does_nothing_is_not_on(
         return ended.returncode == Exit.NOT_ON and shown in ended.stdout
 
     eventually(is_not_on)
+
+
+@every(CONTAINER)
+def test_a_container_with_rm_is_gone_once_the_switch_is_off(
+    host: Host, recipe: Recipe, service: Service
+) -> None:
+    sh(host, f"{service.removed}; docker run --rm --detach --name=photos --network=none server")
+    assert [act(host, action, recipe) for action in ("stop", "start")] == [Exit.OK, Exit.UNAVAILABLE]
 
 
 @every(PROJECT)

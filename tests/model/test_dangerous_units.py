@@ -120,6 +120,26 @@ def test_a_warning_has_the_place_of_its_unit() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("group", "is_said"),
+    [
+        ("{units: [docker], containers: [web]}", True),
+        ("{units: [docker.socket], compose: immich}", True),
+        ("{units: [podman.socket], containers: [web], engine: podman}", True),
+        ("{units: [docker], containers: [web], actions: [start]}", False),
+        ("{units: [docker], containers: [web], engine: podman}", False),
+        ("{units: [docker, docker.socket]}", False),
+        ("{units: [cron], containers: [docker]}", False),
+    ],
+)
+def test_a_group_of_containers_with_their_own_engine_could_not_be_turned_on_again(
+    group: str, *, is_said: bool
+) -> None:
+    data = f"groups: {{web: {group}}}".encode()
+    found = [str(problem) for problem in warnings(data, parse(data, "config.yaml"))]
+    assert ["so the switch cannot start it again" in problem for problem in found] == [True] * is_said
+
+
 def test_of_the_example_nothing_is_said() -> None:
     example = (ROOT / "config.example.yaml").read_bytes()
     assert list(warnings(example, parse(example, "config.example.yaml"))) == []
