@@ -118,7 +118,7 @@ def _may_be_success(world: World, write: Write) -> bool:
 
 def _happened(world: World, act: Act) -> bool:
     ended_seconds = act.ended_seconds or 0.0
-    is_alone = not (act.is_disputed or act.is_second)
+    is_alone = not (act.is_disputed or act.is_shared or act.is_second)
     if is_alone and world.machine.fell(act.units, act.asked_seconds, ended_seconds):
         return False
     return _did(world, act, act.action, ended_seconds)

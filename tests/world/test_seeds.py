@@ -54,6 +54,13 @@ PLANTED = {
         "a verdict from before a change is believed",
     ),
     20: ("a lost bus is not told",),
+    22: (
+        "the result of an action on containers overtakes their states",
+        "a connection starts an engine that is off",
+        "an engine that hangs holds up the first report of all groups",
+        "an engine that broke off its events is not followed again",
+        "a request that was overruled is sent to an engine",
+    ),
     32: ("a switchboard's timers outlive it",),
     41: (
         "a superseded success is not doubted",

@@ -57,6 +57,8 @@ class Act:
     ended_seconds: float | None = None
     is_disputed: bool = False
     """Whether another client requested something of the group or of its units before the end."""
+    is_shared: bool = False
+    """Whether another group was requested something of that has some of its units, before the end."""
     is_second: bool = False
     """Whether the same request was pending already: if that fails first, this is a start of its own."""
 
@@ -201,6 +203,9 @@ class World:
         ]
         others: list[Write | Act] = [write for write, wanted in asked if wanted is not action]
         others += [act for act in self.acts if act.group_id == group_id and act.action is not action]
+        members = {*(self.daemon.front.units(group_id) or ())}
+        for act in self.acts:
+            act.is_shared |= act.group_id != group_id and not members.isdisjoint(act.units or ())
         for other in others:
             other.is_disputed = True
             for unit in other.units or ():
