@@ -371,8 +371,8 @@ def test_what_runs_as_root_is_small_and_gets_no_larger() -> None:
     # 80 lines of it are for commands as another user, detached ones, and those without a status.
     assert sum(map(lines_of_code, room)) <= 1735
     # A third of the parser is the table of config keys: data, from which the documents are made too.
-    # 570 lines of it are for containers: a client for two engines, and what the config says of them.
-    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 4785
+    # 590 lines of it are for containers: a client for two engines, and what the config says of them.
+    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 4800
 
 
 def test_the_helper_imports_nothing_of_the_daemons() -> None:

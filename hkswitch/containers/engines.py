@@ -111,38 +111,43 @@ class Engines:
     async def _act(self, action: Action, member: Member, container: Container, begin: Begin) -> str | None:
         """Return why the engine did not do it; empty if it started the container, None if it need not run."""
         connection = self.connections[member.engine]
-        seconds = ACT_SECONDS + min(max(container.stop_seconds, 0), LONGEST_STOP_SECONDS)
-        verbs = ("stop", "start") if action is Action.RESTART else (action.value,)
         async with self._locks.setdefault(container.id, asyncio.Lock()):
             if action is not Action.STOP and (other := self._locks.get(container.network_of)):
                 async with other:  # Docker starts it only once the container with its network runs
                     pass
-            for verb in verbs:
-                path = f"/containers/{container.id}/{verb}"
-                try:
-                    for _ in range(MOST_STOPS):
-                        status, body = await connection.ask("POST", path, seconds, begin)
-                        was_down = (verb, status) == ("stop", DONE_BEFORE)
-                        if not was_down or not await self._is_between_runs(connection, container):
-                            break
-                        await asyncio.sleep(STOP_AGAIN_SECONDS)
-                    if status not in {DONE, DONE_BEFORE}:
-                        said = parse_error(body).replace(container.id, container.name)  # as podman calls it
-                        return said or f"{connection.engine} answered with status {status}"
-                except EngineUnavailable as why:
-                    return str(why)
-                if was_down:
+            try:
+                if action is not Action.START and not await _stop(connection, container, begin):
                     return None  # a restart starts nothing that did not run
+                if action is not Action.STOP:
+                    await _post(connection, container, "start", begin)
+            except EngineUnavailable as why:
+                return str(why)
         return None if action is Action.STOP else ""
 
-    @staticmethod
-    async def _is_between_runs(connection: EngineConnection, container: Container) -> bool:
-        """Tell whether a container that need not be stopped, as its engine says, restarts after a crash.
 
-        Podman says so between the two, and lets the restart happen.
-        """
+async def _stop(connection: EngineConnection, container: Container, begin: Begin) -> bool:
+    """Stop a container, and return whether it ran; raises `EngineUnavailable`.
+
+    Between a crash and the restart, podman says that it does not run, and then restarts it all the same.
+    """
+    for _ in range(MOST_STOPS):
+        if await _post(connection, container, "stop", begin) == DONE:
+            return True
         found = await connection.get(f"/containers/{container.id}/json") if container.restarts_itself else b""
-        return bool(found) and parse_container(found).status in {"stopped", "running"}
+        if not found or parse_container(found).status not in {"stopped", "running"}:
+            break
+        await asyncio.sleep(STOP_AGAIN_SECONDS)
+    return False
+
+
+async def _post(connection: EngineConnection, container: Container, verb: str, begin: Begin) -> int:
+    """Return the status of an answer that is no refusal; otherwise raises `EngineUnavailable`."""
+    seconds = ACT_SECONDS + min(max(container.stop_seconds, 0), LONGEST_STOP_SECONDS)
+    status, body = await connection.ask("POST", f"/containers/{container.id}/{verb}", seconds, begin)
+    if status not in {DONE, DONE_BEFORE}:
+        said = parse_error(body).replace(container.id, container.name)  # podman has no name for it
+        raise EngineUnavailable(said or f"{connection.engine} answered with status {status}")
+    return status
 
 
 def _joins(container: Container) -> bool:
