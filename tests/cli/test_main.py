@@ -585,11 +585,15 @@ def test_no_line_is_wider_than_the_terminal(running_demo: Demo) -> None:
 
 def test_status_without_a_reader_says_nothing_and_ends(running_demo: Demo) -> None:
     command: list[str | Path] = [HKSWITCH, "status", "--state-dir", running_demo.state_folder]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as unread:
-        assert unread.stdout is not None
-        assert unread.stderr is not None
-        unread.stdout.close()
-        assert (unread.wait(timeout=20), unread.stderr.read()) == (74, "")
+    reader, writer = os.pipe()
+    os.close(reader)  # before it can print anything
+    try:
+        unread = subprocess.run(
+            command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=20, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (unread.returncode, unread.stderr) == (74, "")
 
 
 @pytest.mark.parametrize("language", ["C", "C.UTF-8", "POSIX"])
