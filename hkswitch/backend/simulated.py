@@ -19,6 +19,7 @@ from hkswitch.model.unit_state import (
     UnitState,
     failure_of,
 )
+from hkswitch.protocol.report import is_contained
 
 ACTIVE = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
 ACTIVATING = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "start")
@@ -161,4 +162,4 @@ class SimulatedHost:
 
 
 def _stopped(member: str) -> UnitState:
-    return EXITED if "/" in member else INACTIVE  # no unit's name has a slash
+    return EXITED if is_contained(member) else INACTIVE

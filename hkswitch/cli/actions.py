@@ -29,7 +29,7 @@ from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
 from hkswitch.model.printable import printable, printable_lines
 from hkswitch.model.unit_state import Action, GroupState, LoadState, UnitHealth, UnitState
 from hkswitch.protocol.control import ControlRequest, Operation
-from hkswitch.protocol.report import GroupReport, unknown_group
+from hkswitch.protocol.report import GroupReport, is_contained, unknown_group
 
 LAST_LINES: Final = 5
 """Lines of a failed unit's journal to show."""
@@ -137,7 +137,7 @@ def _is_as_wanted(action: Action, group_id: str, path: Path) -> bool:
                 if group.id == group_id and (group.state is wanted or group.assumed):
                     # An assumed state is the last that is known, not the one that this action led to.
                     # A container that is up may be about to end: the helper restarts it in two steps.
-                    has_container = any("/" in member for member in group.units)
+                    has_container = any(map(is_contained, group.units))
                     return not (group.assumed or (has_container and action is Action.RESTART))
         time.sleep(_ASK_AGAIN_SECONDS)
     return False
@@ -163,8 +163,8 @@ def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon,
         for each in group_ids
     }
     failed = [member for each, members in (known or {}).items() if codes.get(each) for member in members]
-    _print_hints_for(member for member in failed if "/" not in member)
-    if contained := [member for member in failed if "/" in member]:
+    _print_hints_for(member for member in failed if not is_contained(member))
+    if contained := [member for member in failed if is_contained(member)]:
         _print_remedies(_states_of(contained))
     for each in codes:
         _print_how_to_allow(action, each)
@@ -213,7 +213,7 @@ def _print_reasons(path: Path, group_id: str, failure: str, since_unix_seconds: 
             for unit in failed_units(group, failure)[:MOST_JOURNALS]:
                 _print_error(_how_to_unpause(unit, group) or _journal(unit, since_unix_seconds, whose))
             missing = (unit for unit, state in group.units.items() if state.load is LoadState.NOT_FOUND)
-            _print_hints_for(unit for unit in missing if "/" not in unit)
+            _print_hints_for(unit for unit in missing if not is_contained(unit))
             _print_remedies(group.units)
 
 
@@ -245,7 +245,7 @@ def _print_remedies(states: Mapping[str, UnitState]) -> None:
 
 def _how_to_unpause(member: str, group: GroupReport) -> str:
     """Return the remedy for a paused container, whose log explains nothing; empty for others."""
-    if "/" not in member:
+    if not is_contained(member):
         return ""
     from hkswitch.unit_names.contained import contained_of, how_to_unpause  # noqa: PLC0415 -- as above
 
@@ -278,7 +278,8 @@ def failed_units(group: GroupReport, failure: str) -> tuple[str, ...]:
     of_interest = (
         name
         for name, state in group.units.items()
-        if state.health is UnitHealth.FAILED or ("/" in name and state.health is not UnitHealth.MISSING)
+        if state.health is UnitHealth.FAILED
+        or (is_contained(name) and state.health is not UnitHealth.MISSING)
     )
     return tuple(name for name in of_interest if name in named)
 
@@ -288,7 +289,7 @@ def _journal(unit: str, since_unix_seconds: float, whose: str = "") -> str:
 
     `whose`: words for a unit that is a pattern. The engines keep the logs of containers.
     """
-    if "/" in unit:
+    if is_contained(unit):
         from hkswitch.unit_names.contained import contained_of, log_command  # noqa: PLC0415 -- as above
 
         if contained := contained_of(unit):

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from rich.text import Text
 
 from hkswitch.cli.layout import cells, wrapped
+from hkswitch.protocol.report import is_contained
 
 HEADINGS: Final = ("group", "name", "state", "units", "last action")
 STATE_COLUMN: Final = HEADINGS.index("state")
@@ -49,7 +50,7 @@ def _headings(rows: Sequence[GroupRow]) -> tuple[str, ...]:
 
 def has_container(members: Iterable[str]) -> bool:
     """Whether one of these members is a container, by its name, which a state may follow."""
-    return any("/" in member.partition(" ")[0] for member in members)
+    return any(is_contained(member.partition(" ")[0]) for member in members)
 
 
 def _cells_of(row: GroupRow) -> tuple[list[str], ...]:

@@ -11,7 +11,7 @@ from typing import Final
 from hkswitch import __version__
 from hkswitch.control import STATE_FOLDER
 from hkswitch.model.unit_state import LoadState, UnitState
-from hkswitch.protocol.report import STARTING, BridgeReport, Report
+from hkswitch.protocol.report import STARTING, BridgeReport, Report, is_contained
 
 RESTART: Final = "run `sudo systemctl restart hkswitch`"
 DOCTOR: Final = "run `sudo hkswitch doctor`"
@@ -60,7 +60,7 @@ def _of_members(report: Report) -> Iterator[str]:
 
 def _broken_part(member: str, state: UnitState) -> str:
     """Return what tells a problem from others, empty if there is none: an engine that is off has one."""
-    if "/" not in member:
+    if not is_contained(member):
         return member if state.load in _BROKEN else ""
     problem = _problem_of_contained(member, state)
     return member if problem and state.load is not LoadState.UNAVAILABLE else problem

@@ -115,6 +115,11 @@ class Report(NamedTuple):
     groups: tuple[GroupReport, ...]
 
 
+def is_contained(member: str) -> bool:
+    """Return whether a member is a container or a compose project, by its name: no unit's has a slash."""
+    return "/" in member
+
+
 def unknown_group(group_id: str, known: Iterable[str]) -> Failure:
     """Return the failure for a group that does not exist; `known` are the groups that do."""
     from hkswitch.model.config_values import closest  # noqa: PLC0415 -- only a mistake needs it
