@@ -57,6 +57,18 @@ def running(engine: Engine) -> Iterator[Engine]:
     engine.revive()
 
 
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest, running: Engine) -> Iterator[int]:
+    """The rounds of a test, before each of which systemd forgets how often the engine was started."""
+
+    def counted() -> Iterator[int]:
+        for number in range(TIMES[request.config.getoption("--long")]):
+            running.forget_starts()
+            yield number
+
+    return counted()
+
+
 def name(engine: Engine) -> str:
     return engine.name.capitalize()
 
@@ -83,13 +95,12 @@ def has_other_process(engine: Engine, than: Collection[str]) -> bool:
 
 
 async def test_a_killed_engine_is_asked_again_as_soon_as_it_is_back(
-    request: pytest.FixtureRequest, running: Engine, controller: Controller
+    running: Engine, rounds: Iterator[int], controller: Controller
 ) -> None:
     """systemd restarts Docker after 2 s, and podman when the next program connects."""
     host = running.host
     await until_read(controller, name(running), True)
-    for _ in range(TIMES[request.config.getoption("--long")]):
-        running.forget_starts()
+    for _ in rounds:
         main = host.show(running.service, "MainPID")
         assert main != "0"
         host.run("kill", "-KILL", main)
@@ -98,12 +109,11 @@ async def test_a_killed_engine_is_asked_again_as_soon_as_it_is_back(
 
 
 async def test_an_engine_that_was_stopped_stays_stopped_until_it_is_started(
-    request: pytest.FixtureRequest, running: Engine, controller: Controller
+    running: Engine, rounds: Iterator[int], controller: Controller
 ) -> None:
     host = running.host
     await until_read(controller, name(running), True)
-    for _ in range(TIMES[request.config.getoption("--long")]):
-        running.forget_starts()
+    for _ in rounds:
         started_seconds = time.monotonic()
         host.run("systemctl", "stop", running.unit)
         assert time.monotonic() - started_seconds < 4.5  # an open connection would have held it up for 5 s
@@ -123,12 +133,11 @@ async def test_an_engine_that_was_stopped_stays_stopped_until_it_is_started(
 
 
 async def test_an_engine_that_is_restarted_is_asked_again(
-    request: pytest.FixtureRequest, running: Engine, controller: Controller
+    running: Engine, rounds: Iterator[int], controller: Controller
 ) -> None:
     host = running.host
     await until_read(controller, name(running), True)
-    for _ in range(TIMES[request.config.getoption("--long")]):
-        running.forget_starts()
+    for _ in rounds:
         host.run("systemctl", "restart", running.unit)
         await works(running, controller)
 
