@@ -135,7 +135,7 @@ def _containers(
         names = keys.get("containers")
         for index, name in enumerate(group.containers if group.engine is Engine.PODMAN else ()):
             if isinstance(names, Sequence) and (unit := contained.quadlet_of(name)):
-                yield names.items[index].position.problem(f"systemd runs it; use units: [{unit}] instead")
+                yield names.items[index].position.problem(f"systemd runs it; {contained.advice_to_use(unit)}")
 
 
 def _missing_containers(groups: Mapping[str, Node], config: Config) -> Iterator[Problem]:

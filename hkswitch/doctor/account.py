@@ -3,7 +3,6 @@
 import grp
 import logging
 import os
-import pwd
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from hkswitch.control.words import command
-from hkswitch.doctor.context import Context
+from hkswitch.doctor.context import Account, Context
 from hkswitch.doctor.finding import (
     WITH_SUDO,
     Check,
@@ -47,7 +46,8 @@ async def user(context: Context) -> tuple[Finding]:
     is_installed = any(folder.joinpath(SYSUSERS_FILE).exists() for folder in SYSUSERS_FOLDERS)
     has_user = context.account is not None
     found = exist(has_user=has_user, has_group=_has_group(), is_installed=is_installed)
-    return (without_docker(found, is_member=has_user and _is_in(DOCKER_GROUP)),)
+    is_member = context.account is not None and _is_in(DOCKER_GROUP, context.account)
+    return (without_docker(found, is_member=is_member),)
 
 
 async def state(context: Context) -> tuple[Finding]:
@@ -213,10 +213,10 @@ def _has_group() -> bool:
     return True
 
 
-def _is_in(group: str) -> bool:
-    """Whether the daemon's user is in a group; false if there is no such group."""
+def _is_in(group: str, account: Account) -> bool:
+    """Whether a user is in a group; false if there is no such group."""
     try:
-        found, account = grp.getgrnam(group), pwd.getpwnam(DAEMON_USER)
+        found = grp.getgrnam(group)
     except KeyError:
         return False
-    return found.gr_gid in os.getgrouplist(account.pw_name, account.pw_gid)
+    return found.gr_gid in os.getgrouplist(account.name, account.group_id)

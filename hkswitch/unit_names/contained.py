@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from hkswitch.containers.answers import PROJECT_LABEL
 from hkswitch.containers.members import Member
 from hkswitch.model.group import Engine
 from hkswitch.model.unit_state import LoadState, UnitState
@@ -62,7 +63,7 @@ def log_command(contained: Member) -> str:
         return f"sudo {contained.engine} logs {name}"
     if contained.engine is Engine.DOCKER:
         return f"sudo docker compose --project-name {name} logs"
-    return f"sudo podman ps --all --filter label=com.docker.compose.project={name}"
+    return f"sudo podman ps --all --filter label={PROJECT_LABEL}={name}"
 
 
 def where_listed(contained: Member) -> str:
@@ -112,7 +113,12 @@ def how_to_unpause(contained: Member, state: UnitState) -> str:
 def unit_instead(contained: Member, state: UnitState) -> str:
     """Return which unit to use in place of a container that systemd runs; empty for others."""
     unit = unit_running(contained, state)
-    return f"use units: [{unit}] instead" if unit else ""
+    return advice_to_use(unit) if unit else ""
+
+
+def advice_to_use(unit: str) -> str:
+    """Return the advice to have a unit in a group, in place of the container that it runs."""
+    return f"use units: [{unit}] instead"
 
 
 def unit_running(contained: Member, state: UnitState) -> str:

@@ -1015,6 +1015,7 @@ def test_a_daemon_that_could_use_dockers_socket_could_become_root(is_member: boo
 
 
 @pytest.mark.parametrize(("group", "is_in"), [("daemon", True), ("adm", False), ("no-such-group", False)])
-def test_a_group_is_the_users_by_number(monkeypatch: pytest.MonkeyPatch, group: str, is_in: bool) -> None:
-    monkeypatch.setattr(account, "DAEMON_USER", "daemon")
-    assert account._is_in(group) is is_in
+def test_a_group_is_the_users_by_number(group: str, is_in: bool) -> None:
+    daemon = pwd.getpwnam("daemon")
+    user = Account(daemon.pw_name, daemon.pw_uid, daemon.pw_gid)
+    assert account._is_in(group, user) is is_in
