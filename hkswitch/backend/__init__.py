@@ -1,14 +1,25 @@
 """The hosts that run groups, as the daemon sees them: the Protocol `Host`. Does not run as root."""
 
 from collections.abc import Callable, Collection
+from enum import Enum
 from typing import Final, NoReturn, Protocol
 
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import Action, ActionResult
+from hkswitch.model.unit_state import Action, ActionResult, Sample
 
 NOT_IN_ACTIONS: Final = "is not in this group's actions"
 """Follows an action in a denial that the configuration intends; other denials need a remedy."""
+
+
+class RequestOrigin(Enum):
+    """The kind of caller for whom a request is made."""
+
+    CONTROLLER = "controller"
+    USER = "user"
+    """A user at a terminal waits: so watch for longer whether the group stays up."""
+    RULE = "rule"
+    """No user waits: the group's `restart_when` requests this."""
 
 
 class Observer(Protocol):
@@ -16,6 +27,9 @@ class Observer(Protocol):
 
     def observed(self, group_id: str, observed: Observed) -> None:
         """Take the state of a group."""
+
+    def sampled(self, group_id: str, sample: Sample) -> None:
+        """Take the resources of a group that has `restart_when`."""
 
     def noticed(self) -> None:
         """Take note that `Host.trouble` or `Host.config_problem` has changed."""
@@ -28,12 +42,18 @@ class Host(Protocol):
         """Start observing; return when all states have been reported, or after a time limit."""
 
     async def request(
-        self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
+        self, action: Action, group_id: str, accepted: Callable[[], None], origin: RequestOrigin
     ) -> ActionResult:
         """Perform `action` on a group, and wait until it ends.
 
         Calls `accepted` when the request is accepted. The states that it led to are reported before this
-        returns. `at_length`: a user at a terminal waits, so watch for longer whether the group stays up.
+        returns.
+        """
+
+    async def alert(self, group_id: str, state: str, reason: str) -> ActionResult:
+        """Run the host's alert command for a group in trouble, to its end.
+
+        `state` is a word for the group's state, and `reason` a printable line.
         """
 
     async def watch(self, groups: Collection[Group]) -> None:

@@ -7,6 +7,7 @@ the log does anyway.
 from hkswitch.model.unit_state import UnitResult, in_words
 from hkswitch.protocol.helper import (
     Accepted,
+    Alert,
     Complete,
     ConfigUpdate,
     DaemonMessage,
@@ -27,6 +28,8 @@ def described(message: DaemonMessage | Reply) -> str:
     match message:
         case Request(request_id, action, group):
             return f"request {request_id}: {action} {group}"
+        case Alert(request_id, group):
+            return f"request {request_id}: alert {group}"
         case Observe(epoch):
             return f"report all states (epoch {epoch})"
         case Accepted(request_id):
@@ -47,8 +50,9 @@ def _report(report: Hello | GroupUpdate | StatesUpdate | Complete | Lost | Confi
             return f"hello from version {version}"
         case GroupUpdate(_, group, token, units):
             return f"group {group}: {', '.join(units)}" if token else f"group {group} does not exist"
-        case StatesUpdate(_, units, probes):
+        case StatesUpdate(_, units, probes, failures):
             results = [f"{group}: probe {probe.verdict or 'pending'}" for group, probe in probes.items()]
+            results += [each.reason for each in failures.values() if each is not None]
             return f"states: {', '.join(in_words(units) + results)}"
         case Complete():
             return "all states reported"

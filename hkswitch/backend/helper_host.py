@@ -5,18 +5,18 @@ of the last one stay valid for a moment; those of a helper that does not answer 
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from itertools import count
 from typing import Final, NoReturn
 
-from hkswitch.backend import Observer
+from hkswitch.backend import Observer, RequestOrigin
 from hkswitch.backend.helper_client import HelperClient, Transport
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession, RequestRefused
+from hkswitch.backend.host_log import HostLog
 from hkswitch.backend.interrupted_request import InterruptedRequest
 from hkswitch.backend.reported_state import ReportedState, changed_groups
 from hkswitch.backend.retained_results import RetainedResults
+from hkswitch.backend.wakeups import Wakeups
 from hkswitch.model.group import Group
 from hkswitch.model.printable import one_line
 from hkswitch.model.switch_events import Observed
@@ -24,11 +24,13 @@ from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeRes
 from hkswitch.protocol.helper import (
     CONFIRM_AT_LENGTH_MS,
     CONFIRM_MS,
+    Alert,
     Complete,
     GroupUpdate,
     Lost,
     ProbeUpdate,
     Request,
+    SamplesUpdate,
     StatesUpdate,
     Update,
 )
@@ -48,8 +50,6 @@ STAYS_ON_SECONDS: Final = 1
 STARTING_WITHIN_SECONDS: Final = 2
 """How long to wait for the first sign of jobs that a helper left in the queue."""
 
-_log = logging.getLogger(__name__)
-
 
 class HelperHost:
     """The groups of one machine, reached through its helper."""
@@ -68,11 +68,11 @@ class HelperHost:
         self._tokens = {group.id: group.token for group in groups}
         self._forget_timer: asyncio.TimerHandle | None = None
         self._config_problem = ""
-        self._bus_problem = ""
+        self._log = HostLog()
         self._numbers = count(1)
         self._waiting: list[int] = []
         """The requests that wait for a helper, oldest first."""
-        self._news = asyncio.Event()
+        self._news = Wakeups()
         self._running: asyncio.Task[NoReturn] | None = None
 
     # For the daemon
@@ -81,7 +81,7 @@ class HelperHost:
         """Start the helper, and wait for its reports, up to a limit."""
         self._observer = observer
         self._running = asyncio.create_task(self._client.keep_running(self))
-        await self._until(self._all_reported, TOLD_WITHIN_SECONDS)
+        await self._news.until(self._all_reported, TOLD_WITHIN_SECONDS)
 
     async def watch(self, groups: Collection[Group]) -> None:
         """Serve these groups from now on. Reports about groups that did not change stay valid."""
@@ -91,8 +91,8 @@ class HelperHost:
         self._incoming = ReportedState(self._groups)
         self._show(self._groups)
         if self._session is not None:
-            self._session.observe(self._epoch)
-            await self._until(self._all_reported, TOLD_WITHIN_SECONDS)
+            self._session.observe(self._epoch, self._sampled)
+            await self._news.until(self._all_reported, TOLD_WITHIN_SECONDS)
 
     def trouble(self) -> str:
         """Return why there is no helper, and the remedy; empty if there is one."""
@@ -116,16 +116,17 @@ class HelperHost:
         await self._running
 
     async def request(
-        self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
+        self, action: Action, group_id: str, accepted: Callable[[], None], origin: RequestOrigin
     ) -> ActionResult:
         """Have the helper perform an action, once; the resulting states are reported before this returns."""
         group = self._groups.get(group_id)
         token = self._tokens.get(group_id, "")
-        confirm_ms = CONFIRM_AT_LENGTH_MS if at_length else CONFIRM_MS
-        request = Request(next(self._numbers), action, group_id, token, confirm_ms)
+        confirm_ms = CONFIRM_AT_LENGTH_MS if origin is RequestOrigin.USER else CONFIRM_MS
+        by_rule = origin is RequestOrigin.RULE
+        request = Request(next(self._numbers), action, group_id, token, confirm_ms, by_rule)
         was_on = group is not None and self._state(group) is GroupState.ON
         try:
-            await self._turn_of(request)
+            await self._turn_of(request.id)
             session = await self._client.session(within_seconds=0)
             finished = await session.request(request, accepted)
         except RequestRefused as refusal:
@@ -137,19 +138,30 @@ class HelperHost:
             return ActionResult(str(gone))
         return ActionResult(superseded=True) if finished.superseded else result_of(finished.units)
 
-    async def _turn_of(self, request: Request) -> None:
+    async def alert(self, group_id: str, state: str, reason: str) -> ActionResult:
+        """Have the helper run the config's alert command."""
+        token = self._tokens.get(group_id, "")
+        alert = Alert(next(self._numbers), group_id, token, state, reason)
+        try:
+            session = await self._client.session(within_seconds=TOLD_WITHIN_SECONDS)
+            finished = await session.request(alert, lambda: None)
+        except (RequestRefused, HelperGone) as failure:
+            return ActionResult(str(failure))
+        return result_of(finished.units)
+
+    async def _turn_of(self, number: int) -> None:
         """Wait, up to a limit, for a helper that has reported everything and for older requests."""
 
         def is_next() -> bool:
-            return self._waiting[0] == request.id
+            return self._waiting[0] == number
 
-        self._waiting.append(request.id)
+        self._waiting.append(number)
         try:
-            if not await self._until(lambda: self._has_reported() and is_next(), TAP_WAITS_SECONDS):
-                await self._until(is_next, TAP_WAITS_SECONDS)  # older requests give up at the same time
+            if not await self._news.until(lambda: self._has_reported() and is_next(), TAP_WAITS_SECONDS):
+                await self._news.until(is_next, TAP_WAITS_SECONDS)  # older requests give up at the same time
         finally:
-            self._waiting.remove(request.id)
-            self._wake()
+            self._waiting.remove(number)
+            self._news.wake()
 
     async def close(self) -> None:
         """End the helper."""
@@ -166,13 +178,16 @@ class HelperHost:
         """Begin with a new helper, which reports everything again."""
         self._session, self._is_new = session, True
         self._incoming = ReportedState(self._groups)
-        session.observe(self._epoch)
+        session.observe(self._epoch, self._sampled)
         self._notice()
 
     def reported(self, update: Update) -> None:
         """Apply a report; the first reports of a helper take effect when they are complete."""
+        if isinstance(update, SamplesUpdate):
+            self._take_samples(update)
         if isinstance(update, StatesUpdate):
-            self._log_probes(update.probes)
+            self._note_answers(update.probes)
+            self._log.probes(update.probes, self._incoming.probes)
             self._doubt_what_changes(update.units)
         concerned = self._incoming.take(update)
         if self._incoming is self._reported:
@@ -182,7 +197,19 @@ class HelperHost:
         elif isinstance(update, Complete | Lost):
             self._believe(self._incoming)
         if isinstance(update, Complete | Lost):
-            self._log_bus(self._incoming.lost)
+            self._log.bus(self._incoming.lost)
+
+    def _take_samples(self, update: SamplesUpdate) -> None:
+        if self._reported is None or self._reported is not self._incoming:
+            return
+        for group_id in self._sampled:
+            sample = self._reported.sample(group_id, self._tokens.get(group_id, ""), update)
+            if sample is not None and self._observer is not None:
+                self._observer.sampled(group_id, sample)
+
+    @property
+    def _sampled(self) -> tuple[str, ...]:
+        return tuple(group.id for group in self._groups.values() if group.restart_when)
 
     def config_checked(self, problem: str) -> None:
         """Note whether root accepts the config on disk."""
@@ -190,10 +217,7 @@ class HelperHost:
         if problem == self._config_problem:
             return
         self._config_problem = problem
-        if problem:
-            _log.error("the configuration on disk was rejected, and actions are refused: %s", problem)
-        else:
-            _log.info("the configuration on disk is valid again")
+        self._log.config(problem)
         self._show(self._groups)
         self._notice()
 
@@ -207,22 +231,11 @@ class HelperHost:
             self._forget_timer = later(TOLD_WITHIN_SECONDS, self._forget)
         self._notice()
 
-    def _log_bus(self, problem: str) -> None:
-        """Log once for all groups that systemd is unavailable, and that it is available again."""
-        if problem and not self._bus_problem:
-            _log.error("%s; switches do not respond until it is available again", problem)
-        elif self._bus_problem and not problem:
-            _log.info("systemd is available again")
-        self._bus_problem = problem
-
-    def _log_probes(self, probes: Mapping[str, ProbeUpdate]) -> None:
+    def _note_answers(self, probes: Mapping[str, ProbeUpdate]) -> None:
+        """Retain no result of an earlier helper where this one has its own."""
         for group_id, probe in probes.items():
             if probe.verdict is not None or self._incoming is self._reported:
                 self._retained.answered(group_id)
-            before = self._incoming.probes.get(group_id)
-            was_so = before is not None and before.verdict is probe.verdict
-            if probe.verdict is ProbeResult.UNAVAILABLE and not was_so:
-                _log.warning("%s: unavailable: %s", group_id, probe.reason)
 
     def _believe(self, reported: ReportedState) -> None:
         before, self._reported = self._reported, reported
@@ -276,8 +289,8 @@ class HelperHost:
         return self._reported is not None and self._reported.has(group_id, self._tokens.get(group_id, ""))
 
     def _state(self, group: Group) -> GroupState | None:
-        units, verdict, _ = self._observed(group)
-        return None if units is None else group.state(units, verdict)
+        observed = self._observed(group)
+        return None if observed.units is None else group.state(observed.units, observed.probe_result)
 
     def _show(self, group_ids: Collection[str]) -> None:
         """Tell the observer the state of these groups."""
@@ -285,24 +298,12 @@ class HelperHost:
             group = self._groups.get(group_id)
             if group is not None and self._observer is not None:
                 self._observer.observed(group_id, self._observed(group))
-        self._wake()
+        self._news.wake()
 
     def _notice(self) -> None:
         if self._observer is not None:
             self._observer.noticed()
-        self._wake()
-
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
-
-    async def _until(self, condition: Callable[[], bool], within_seconds: float) -> bool:
-        """Wait for a condition, up to a limit; return whether it holds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_seconds):
-                while not condition():
-                    await self._news.wait()
-        return condition()
+        self._news.wake()
 
     def _has_reported(self) -> bool:
         """Tell whether a helper has reported everything; before that it may not be able to act."""
@@ -316,10 +317,10 @@ class HelperHost:
         return self._reported is self._incoming and not any(map(self._is_unanswered, self._groups.values()))
 
     def _is_unanswered(self, group: Group) -> bool:
-        units, verdict, _ = self._observed(group)
-        if units is None or verdict is not None or not group.probe:
+        observed = self._observed(group)
+        if observed.units is None or observed.probe_result is not None or not group.probe:
             return False
-        return group.state(units, ProbeResult.ON) is GroupState.ON
+        return group.state(observed.units, ProbeResult.ON) is GroupState.ON
 
     def _state_after(self, action: Action, group: Group) -> GroupState | None:
         """Return the state that this helper reports; None for what only an earlier one has reported.
@@ -349,11 +350,11 @@ class HelperHost:
             is_another = self._tokens.get(group.id) != group.token or not self._means_the_same(group.id)
             return is_another or request.has_settled(state())
 
-        if not await self._until(has_reported, TOLD_WITHIN_SECONDS):
+        if not await self._news.until(has_reported, TOLD_WITHIN_SECONDS):
             return ActionResult(why_gone)
-        moved = await self._until(lambda: request.has_moved(state()), STARTING_WITHIN_SECONDS)
-        await self._until(is_over, SETTLED_WITHIN_SECONDS)
+        moved = await self._news.until(lambda: request.has_moved(state()), STARTING_WITHIN_SECONDS)
+        await self._news.until(is_over, SETTLED_WITHIN_SECONDS)
         if action is not Action.STOP and request.has_succeeded(state()):
             # A group in a crash loop is on some of the time.
-            await self._until(lambda: not request.has_succeeded(state()), STAYS_ON_SECONDS)
+            await self._news.until(lambda: not request.has_succeeded(state()), STAYS_ON_SECONDS)
         return request.result(state(), why_gone, moved=moved)

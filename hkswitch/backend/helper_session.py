@@ -18,6 +18,7 @@ from hkswitch.protocol.helper import (
     HELPER_PROTOCOL,
     LONGEST_REPLY_BYTES,
     Accepted,
+    Alert,
     Complete,
     ConfigUpdate,
     DaemonMessage,
@@ -31,6 +32,7 @@ from hkswitch.protocol.helper import (
     Refused,
     Reply,
     Request,
+    SamplesUpdate,
     StatesUpdate,
     Update,
     encode_message,
@@ -146,12 +148,12 @@ class HelperSession:
 
     # For callers
 
-    def observe(self, epoch: int) -> None:
-        """Have the helper report everything again; reports of older epochs are dropped from now on."""
+    def observe(self, epoch: int, sampled: tuple[str, ...]) -> None:
+        """Have the helper report everything again, and the resources of groups; older reports are dropped."""
         self._epoch = epoch
-        self.send(Observe(epoch))
+        self.send(Observe(epoch, sampled))
 
-    async def request(self, request: Request, accepted: Callable[[], None]) -> Finished:
+    async def request(self, request: Request | Alert, accepted: Callable[[], None]) -> Finished:
         """Have a request carried out; raises `HelperGone` or `RequestRefused`."""
         if self.ended.done():
             raise HelperGone(self.ended.result().why)
@@ -221,7 +223,9 @@ class HelperSession:
                 _resolve(pong, None)
             case ConfigUpdate(problem):
                 self._tell_config(problem)
-            case GroupUpdate() | StatesUpdate() | Lost() | Complete() if reply.epoch == self._epoch:
+            case GroupUpdate() | StatesUpdate() | SamplesUpdate() | Lost() | Complete() if (
+                reply.epoch == self._epoch
+            ):
                 self._tell(reply)
             case _:
                 pass  # a pong, an older epoch, or the end of a request that was cancelled

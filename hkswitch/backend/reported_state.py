@@ -4,18 +4,19 @@ A helper may be on another machine, and is trusted only about its own groups: re
 are dropped.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import UnitState
+from hkswitch.model.unit_state import Sample, UnitFailure, UnitState
 from hkswitch.protocol.helper import (
     CONFIG_CHANGED,
     Complete,
     GroupUpdate,
     Lost,
     ProbeUpdate,
+    SamplesUpdate,
     StatesUpdate,
     Update,
 )
@@ -38,6 +39,7 @@ class ReportedState:
     groups: dict[str, GroupUpdate] = field(default_factory=dict)
     units: dict[str, UnitState] = field(default_factory=dict)
     probes: dict[str, ProbeUpdate] = field(default_factory=dict)
+    failures: dict[str, UnitFailure] = field(default_factory=dict)
     is_complete: bool = False
     """Whether everything was reported once."""
     lost: str = ""
@@ -49,10 +51,13 @@ class ReportedState:
         match update:
             case GroupUpdate(group=group_id):
                 return self._take_group(update) if group_id in self.wanted else ()
-            case StatesUpdate(units=units, probes=probes):
-                return self._take_states(units, probes)
+            case StatesUpdate():
+                return self._take_states(update)
+            case SamplesUpdate():
+                return ()
             case Lost(reason=reason):
                 self.units.clear()
+                self.failures.clear()
                 self.lost, self.is_complete = reason or "systemd is unavailable", False
             case Complete():
                 self.lost, self.is_complete = "", True
@@ -72,7 +77,16 @@ class ReportedState:
         probe = self.probes.get(group_id, ProbeUpdate(None))
         members = self.groups[group_id].units
         units = {unit: self.units[unit] for unit in members if unit in self.units}
-        return Observed(units, probe.verdict, probe.reason)
+        failures = {unit: self.failures[unit] for unit in members if unit in self.failures}
+        return Observed(units, probe.verdict, probe.reason, failures)
+
+    def sample(self, group_id: str, token: str, update: SamplesUpdate) -> Sample | None:
+        """Return the resources of the group that `token` stands for."""
+        if not self.has(group_id, token):
+            return None
+        members = {*self.groups[group_id].units}
+        usages = tuple(usage for usage in update.usages if usage.member in members)
+        return Sample(update.at_seconds, usages)
 
     def unanswered_of(self, before: "ReportedState") -> dict[str, ProbeUpdate]:
         """Return earlier results of probes that have not answered yet, for groups that did not change."""
@@ -98,18 +112,27 @@ class ReportedState:
             if not self._groups_of[unit]:  # no reports about it follow
                 del self._groups_of[unit]
                 self.units.pop(unit, None)
+                self.failures.pop(unit, None)
         return (group.group,)
 
-    def _take_states(
-        self, units: Mapping[str, UnitState], probes: Mapping[str, ProbeUpdate]
-    ) -> Collection[str]:
+    def _take_states(self, update: StatesUpdate) -> Collection[str]:
         concerned: dict[str, None] = {}
-        for unit, state in units.items():
+        for unit, state in update.units.items():
             if groups := self._groups_of.get(unit):
                 self.units[unit] = state
                 concerned |= groups
-        for group_id, probe in probes.items():
+        for unit, failure in update.failures.items():
+            if groups := self._groups_of.get(unit):
+                self._set_failure(unit, failure)
+                concerned |= groups
+        for group_id, probe in update.probes.items():
             if group_id in self.groups:
                 self.probes[group_id] = probe
                 concerned[group_id] = None
         return concerned.keys()
+
+    def _set_failure(self, unit: str, failure: UnitFailure | None) -> None:
+        if failure is None:
+            self.failures.pop(unit, None)
+        else:
+            self.failures[unit] = failure

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from hkswitch.backend import NOT_IN_ACTIONS, Observer
+from hkswitch.backend import NOT_IN_ACTIONS, Observer, RequestOrigin
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import (
@@ -42,6 +42,8 @@ class SimulatedHost:
     states: dict[str, UnitState] = field(init=False, default_factory=dict)
     verdicts: dict[str, ProbeResult] = field(init=False, default_factory=dict)
     """The probe results of groups, where they were set."""
+    alerts: list[tuple[str, str, str]] = field(init=False, default_factory=list)
+    """The groups, states and reasons of all alerts."""
     _running: dict[str, asyncio.Task[str | None]] = field(init=False, default_factory=dict)
     listeners: list[Callable[[Mapping[str, UnitState]], None]] = field(init=False, default_factory=list)
     """Called with every change, besides the observer."""
@@ -53,10 +55,14 @@ class SimulatedHost:
         await self.watch(self.groups)
 
     async def request(
-        self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool = False
+        self,
+        action: Action,
+        group_id: str,
+        accepted: Callable[[], None],
+        origin: RequestOrigin = RequestOrigin.CONTROLLER,
     ) -> ActionResult:
         """Take the units through the states that systemd's would have; a newer request ends an older one."""
-        del at_length  # simulated units stay up
+        del origin  # simulated units stay up
         group = next((group for group in self.groups if group.id == group_id), None)
         if group is None:
             return ActionResult(f"denied: there is no group {group_id!r} in the configuration")
@@ -80,6 +86,11 @@ class SimulatedHost:
         self.states |= {member: _stopped(member) for member in members - self.states.keys()}
         for group in groups:
             self._show(group)
+
+    async def alert(self, group_id: str, state: str, reason: str) -> ActionResult:
+        """Note the alert; nothing is run."""
+        self.alerts.append((group_id, state, reason))
+        return ActionResult()
 
     def trouble(self) -> str:
         """Return nothing: actions are always possible."""

@@ -13,13 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from hkswitch.backend import Host, Observer
+from hkswitch.backend import Host, Observer, RequestOrigin
 from hkswitch.hap import state_file
 from hkswitch.model import config_values
 from hkswitch.model.config_file import read_regular
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import Action, ActionResult, ProbeResult
+from hkswitch.model.unit_state import Action, ActionResult, ProbeResult, Sample
 from hkswitch.model.yaml_nodes import Position, Scalar
 
 FILE_NAME: Final = "assumed.json"
@@ -141,11 +141,11 @@ class AssumingHost:
         await self._host.open(self)
 
     async def request(
-        self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
+        self, action: Action, group_id: str, accepted: Callable[[], None], origin: RequestOrigin
     ) -> ActionResult:
         """Perform an action; its success is the new state, unless a reload changed the group meanwhile."""
         meaning = self._concerned.get(group_id)
-        result = await self._host.request(action, group_id, accepted, at_length=at_length)
+        result = await self._host.request(action, group_id, accepted, origin)
         is_current = meaning is not None and self._concerned.get(group_id) == meaning
         if meaning is not None and is_current and result.failure is None and not result.superseded:
             self._assumed.set(group_id, meaning, on=action is Action.START)
@@ -159,6 +159,10 @@ class AssumingHost:
         self._assumed.keep(self._concerned)
         self._last = {group_id: last for group_id, last in self._last.items() if group_id in self._concerned}
         await self._host.watch(groups)
+
+    async def alert(self, group_id: str, state: str, reason: str) -> ActionResult:
+        """Run the host's alert command."""
+        return await self._host.alert(group_id, state, reason)
 
     def trouble(self) -> str:
         """Return why no action is possible now."""
@@ -191,6 +195,11 @@ class AssumingHost:
                 observed = observed._replace(probe_result=ProbeResult.ON if is_on else ProbeResult.OFF)
         if self._observer is not None:
             self._observer.observed(group_id, observed)
+
+    def sampled(self, group_id: str, sample: Sample) -> None:
+        """Pass it on."""
+        if self._observer is not None:
+            self._observer.sampled(group_id, sample)
 
     def noticed(self) -> None:
         """Pass it on."""

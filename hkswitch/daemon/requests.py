@@ -5,21 +5,21 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+from hkswitch.backend import RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult
 from hkswitch.protocol.report import LastAction, Outcome
 
 
 @dataclass(eq=False, slots=True)
 class Write:
-    """A write of On by a controller, or a command by a user."""
+    """A write of On by a controller, a command by a user, or a restart by a rule."""
 
     group_id: str
     by: str
-    """A controller's ID, or a user's number."""
+    """A controller's ID, a user's number, or `rule`."""
     writer: Hashable | None = None
     """The controller's connection."""
-    at_length: bool = False
-    """Whether a user at a terminal waits: a reliable result matters more than a quick one."""
+    origin: RequestOrigin = RequestOrigin.CONTROLLER
     answer: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """Whether the response to the controller is a success."""
 
@@ -37,7 +37,7 @@ class ActionRequest:
     group_id: str
     action: Action
     by: str
-    at_length: bool
+    origin: RequestOrigin
     ended: asyncio.Future[ActionResult] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )

@@ -26,7 +26,7 @@ from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import Group
 from hkswitch.model.printable import one_line, printable_line
 from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import Action, ActionResult
+from hkswitch.model.unit_state import Action, ActionResult, Sample
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import SetupInfo
 from hkswitch.protocol.report import STARTING, BridgeReport, PairedController, Report
@@ -186,6 +186,9 @@ class Serving:
     def observed(self, group_id: str, observed: Observed) -> None:
         """Pass the state of a group to its switch."""
         self.switchboard.observed(group_id, observed)
+
+    def sampled(self, group_id: str, sample: Sample) -> None:
+        """Pass the resources of a group to its rule."""
 
     def noticed(self) -> None:
         """Tell the environment and the watchers that something has changed."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Final, Protocol
 
-from hkswitch.backend import NOT_IN_ACTIONS, Host
+from hkswitch.backend import NOT_IN_ACTIONS, Host, RequestOrigin
 from hkswitch.daemon import debug_log
 from hkswitch.daemon.requests import ActionRequest, Write
 from hkswitch.model import switch_events
@@ -102,8 +102,15 @@ class Switchboard:
         finally:
             self._watchers.discard(changed)
 
-    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
-        """Run an action for a user at a terminal; return its result when it ends. Raises `Failure`.
+    async def act(
+        self,
+        action: Action,
+        group_id: str,
+        by: str,
+        begun: Callable[[], None] = lambda: None,
+        origin: RequestOrigin = RequestOrigin.USER,
+    ) -> ActionResult:
+        """Run an action for a user at a terminal, or for a rule; return its result. Raises `Failure`.
 
         `begun` is called when the host has accepted the action.
         """
@@ -115,7 +122,7 @@ class Switchboard:
         if group.momentary and action not in group.actions:  # a controller's write would be a success
             return ActionResult(f"{action} {NOT_IN_ACTIONS}")
         tile = Tile.RESTART if action is Action.RESTART else Tile.GROUP
-        with self._writing(Write(group_id, by, at_length=True)) as number:
+        with self._writing(Write(group_id, by, origin=origin)) as number:
             _log.debug("%s: write %d: %s by %s", group_id, number, action, by)
             self._step(group_id, switch_events.Written(number, action is not Action.STOP, tile))
             request = self._newest[group_id]  # this one, or a running one for the same action
@@ -227,12 +234,12 @@ class Switchboard:
 
     def _send(self, group_id: str, number: int, action: Action) -> None:
         write = self._writes.get(number)
-        by, at_length = ("", False) if write is None else (write.by, write.at_length)
+        by, origin = ("", RequestOrigin.CONTROLLER) if write is None else (write.by, write.origin)
         _log.info("%s: %s requested%s", group_id, action, f" by {_shortened(by)}" if by else "")
         if (older := self._newest.get(group_id)) is not None:
             runs_too = older.action is action and self._switches[group_id].group.runs_each_time
             older.is_replaced = not older.ended.done() and not runs_too
-        request = self._newest[group_id] = ActionRequest(number, group_id, action, by, at_length)
+        request = self._newest[group_id] = ActionRequest(number, group_id, action, by, origin)
         task = request.task = asyncio.create_task(self._run(request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -249,7 +256,7 @@ class Switchboard:
             request.begin()
 
         try:
-            result = await self._host.request(action, group_id, accepted, at_length=request.at_length)
+            result = await self._host.request(action, group_id, accepted, request.origin)
         except Exception as error:  # noqa: BLE001 -- a bug must not leave the switch waiting forever
             _log.exception("%s: %s", group_id, action)
             result = ActionResult(f"internal error: {error!r}")

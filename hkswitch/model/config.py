@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from hkswitch.model import config_values as values
-from hkswitch.model.config_keys import COMMANDS_KEYS, CONFIG_KEYS
+from hkswitch.model.config_keys import COMMANDS_KEYS, CONFIG_KEYS, RESTART_WHEN_KEYS
 from hkswitch.model.config_reader import MOST_LIST_ITEMS, Entry, Key, Reader
 from hkswitch.model.config_values import MOST_NAME
 from hkswitch.model.errors import ConfigError, Problem
-from hkswitch.model.group import MOST_ACCESSORIES, STATUS_INTERVAL_SECONDS, Engine, Group
+from hkswitch.model.group import (
+    MEASURED_SUFFIXES,
+    MOST_ACCESSORIES,
+    STATUS_INTERVAL_SECONDS,
+    Argv,
+    Engine,
+    Group,
+)
 from hkswitch.model.unit_state import Action, HelperTransport
 from hkswitch.model.yaml_nodes import read, shown
 
@@ -37,6 +44,8 @@ class Config:
     bridge: BridgeConfig
     groups: tuple[Group, ...]
     helper: HelperTransport = HelperTransport.SUDO
+    alert_command: Argv = ()
+    """Run for each trouble of a group with a sensor; empty for none."""
 
     def group(self, group_id: str) -> Group | None:
         """Return the group with this id, if there is one."""
@@ -53,15 +62,17 @@ def parse(data: bytes, file: str, keys: tuple[Key, ...] = CONFIG_KEYS) -> Config
     reader = Reader(problems)
     read_values, nodes = reader.section(read(data, problems), keys)
     drafts = [(entry, _group(entry, reader)) for entry in read_values["groups"]]
-    accessories = sum(1 + group.restart for _, group in drafts)
+    accessories = sum(len(group.names) for _, group in drafts)
     if accessories > MOST_ACCESSORIES:
-        why = f"needs {accessories} accessories, restart switches included"
+        why = f"needs {accessories} accessories, restart switches and sensors included"
         reader.refuse(nodes["groups"], f"{why}; HomeKit allows at most {MOST_ACCESSORIES} behind a bridge")
     problems += [*_name_problems(drafts), *_aid_problems(drafts)]
     if problems:
         raise ConfigError(file, tuple(sorted(problems)))
     bridge = BridgeConfig(**read_values["bridge"])
-    return Config(bridge, tuple(group for _, group in drafts), read_values["helper"])
+    return Config(
+        bridge, tuple(group for _, group in drafts), read_values["helper"], read_values["alert_command"]
+    )
 
 
 _Drafts = list[tuple[Entry, Group]]
@@ -75,6 +86,7 @@ def _group(entry: Entry, reader: Reader) -> Group:
     why = next((key for key in ("momentary", "assume_state") if found[key] and commands), "")
     _refuse_members(entry, reader)
     _refuse_restart(entry, actions, reader, why)
+    _refuse_rule(entry, reader)
     if commands is not None:
         _refuse_commands(entry, actions, reader, why)
     found["actions"] = actions or frozenset(_default_actions(found))
@@ -88,7 +100,8 @@ def _group(entry: Entry, reader: Reader) -> Group:
 def _default_actions(found: dict[str, Any]) -> Iterator[Action]:
     for action in Action:
         is_momentary = found["momentary"] and found["commands"] is not None
-        if found["restart"] if action is Action.RESTART else not is_momentary or found["commands"].of(action):
+        is_used = found["restart"] or found["restart_when"]
+        if is_used if action is Action.RESTART else not is_momentary or found["commands"].of(action):
             yield action
 
 
@@ -116,6 +129,22 @@ def _refuse_restart(entry: Entry, actions: frozenset[Action], reader: Reader, wh
             reader.refuse(nodes["actions"], f"lists 'restart', which {problem}")
     if found["restart"] and not why and actions and Action.RESTART not in actions:
         reader.refuse(nodes["actions"], "must list 'restart' too, because of 'restart: true'")
+    elif found["restart_when"] and actions and Action.RESTART not in actions:
+        reader.refuse(nodes["actions"], "must list 'restart' too, because of 'restart_when'")
+
+
+def _refuse_rule(entry: Entry, reader: Reader) -> None:
+    """Report a rule without a limit, and one for units that have no processes."""
+    found, nodes = entry.content
+    rule, node = found["restart_when"], nodes.get("restart_when")
+    if rule is None or node is None:
+        return
+    wanted = {"cpu_percent", "memory_mib"}
+    if len(reader.missing(node, RESTART_WHEN_KEYS, wanted)) == len(wanted):
+        reader.refuse(node, "the key 'cpu_percent' or 'memory_mib' is missing; a rule needs a limit")
+    can_be_measured = found["containers"] or found["compose"] or not found["units"]
+    if not can_be_measured and not any(unit.endswith(MEASURED_SUFFIXES) for unit in found["units"]):
+        reader.refuse(node, "needs a unit with processes; none of the group's units is a service or a slice")
 
 
 def _refuse_commands(entry: Entry, actions: frozenset[Action], reader: Reader, why: str) -> None:
@@ -165,20 +194,20 @@ def _name_problems(drafts: _Drafts) -> Iterator[Problem]:
         for heard, name in names.items():
             lines.setdefault(heard, entry.key.position.line)
             if len(name) > MOST_NAME:
-                why = f"the restart switch's name {shown(name)} is too long"
+                what = "restart switch" if name == group.restart_name else "sensor"
+                why = f"the {what}'s name {shown(name)} is too long"
                 yield position.problem(f"{why}; at most {MOST_NAME} characters are allowed")
 
 
 def _names(group: Group) -> dict[str, str]:
     """Return the group's names in the Home app by their spoken forms."""
-    names = [group.name, group.restart_name] if group.restart else [group.name]
-    return {values.spoken_form(name): name for name in names if group.name}
+    return {values.spoken_form(name): name for name in group.names if group.name}
 
 
 def _aid_problems(drafts: _Drafts) -> Iterator[Problem]:
     owners: dict[int, str] = {}
     for entry, group in drafts:
-        for aid in (group.aid, group.restart_aid) if group.id else ():
+        for aid in group.aids if group.id else ():
             if aid in owners:
                 why = f"{shown(group.id)} and {shown(owners[aid])} result in the same HomeKit accessory id"
                 yield entry.key.position.problem(f"{why}; change one of these group ids")

@@ -10,11 +10,15 @@ from hkswitch.model import config_values as values
 from hkswitch.model.config_reader import CommandLine, Entries, Key, ListOf, Section
 from hkswitch.model.group import (
     CHECK_INTERVAL_SECONDS,
+    RESTARTS_PER_HOUR,
     STATUS_INTERVAL_SECONDS,
     TIMEOUT_SECONDS,
+    WINDOW_SECONDS,
     AccessoryType,
+    AlertSensor,
     Commands,
     Engine,
+    RestartWhen,
 )
 from hkswitch.model.unit_state import Action, HelperTransport
 
@@ -52,6 +56,35 @@ COMMANDS_KEYS = (
 )
 
 CONTAINED = ("containers", "compose")
+
+RESTART_WHEN_KEYS = (
+    Key(
+        "cpu_percent",
+        values.cpu_percent,
+        "The limit of CPU time, of all units and containers together; 100 is one core.",
+        default=None,
+        default_text="none; this or memory_mib is required",
+    ),
+    Key(
+        "memory_mib",
+        values.memory_mib,
+        "The limit of memory and swap in MiB, without the page cache.",
+        default=None,
+        default_text="none; this or cpu_percent is required",
+    ),
+    Key(
+        "for_seconds",
+        values.for_seconds,
+        "How long a limit must be exceeded without a break, 15 to 86400 seconds.",
+        WINDOW_SECONDS,
+    ),
+    Key(
+        "at_most_per_hour",
+        values.at_most_per_hour,
+        "How many restarts are allowed within an hour, 1 to 60; then the rule gives up.",
+        RESTARTS_PER_HOUR,
+    ),
+)
 
 GROUP_KEYS = (
     Key(
@@ -112,9 +145,25 @@ GROUP_KEYS = (
         "actions",
         ListOf(values.one_of(Action)),
         "The actions that any client may request: start, stop, restart.",
-        default_text="start and stop, and restart if there is a switch for it",
+        default_text="start and stop, and restart if a switch or a rule needs it",
     ),
     Key("restart", values.boolean, "If true, adds a second switch, which restarts the group.", default=False),
+    Key(
+        "alert",
+        values.one_of(AlertSensor),
+        "Adds a sensor that detects trouble: contact, occupancy, or leak, which is loud.",
+        default=None,
+        default_text="no sensor",
+    ),
+    Key(
+        "restart_when",
+        Section(RESTART_WHEN_KEYS, RestartWhen),
+        "Restarts the group while it is on and exceeds one of these limits.",
+        default=None,
+        default_text="no rule",
+        only_with=("units", *CONTAINED),
+        remedy="the resources of commands cannot be measured",
+    ),
     Key(
         "interval_seconds",
         values.interval_seconds,
@@ -183,6 +232,12 @@ CONFIG_KEYS = (
         values.one_of(HelperTransport),
         "The transport to the root helper: sudo, or socket, which needs serviceswitch.socket.",
         HelperTransport.SUDO,
+    ),
+    Key(
+        "alert_command",
+        CommandLine(),
+        "A command to run for each trouble of a group with 'alert', as an unprivileged user without a name.",
+        default_text="none",
     ),
     Key(
         "groups",

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Final, TypeVar
 from unicodedata import bidirectional, category, combining, normalize
 
-from hkswitch.model.group import AccessoryType, Engine
+from hkswitch.model.group import AccessoryType, AlertSensor, Engine
 from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.printable import FILLERS, without_invisible
 from hkswitch.model.unit_state import Action, HelperTransport
@@ -16,13 +16,15 @@ MOST_NAME: Final = 64
 MOST_ARGUMENT: Final = 4096
 MOST_INTERVAL_SECONDS: Final = 24 * 60 * 60
 MOST_TIMEOUT_SECONDS: Final = 60 * 60
+LEAST_WINDOW_SECONDS: Final = 15
+"""As long as the helper waits between two samples."""
 
 _LAYOUT: Final = str.maketrans("\n\t", "  ")
 """The invisible characters that an argument may have, such as the lines of a shell script."""
 
 T = TypeVar("T")
 Convert = Callable[[Scalar], T]
-Choice = TypeVar("Choice", AccessoryType, Action, Engine, HelperTransport)
+Choice = TypeVar("Choice", AccessoryType, Action, AlertSensor, Engine, HelperTransport)
 
 _GROUP_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _NAME_CLASSES = re.compile(r"[LA][MV]*([ ']*[LA][MV]*)*")  # Apple's rule, in character classes
@@ -182,6 +184,10 @@ def _number(what: str, least: int, most: int) -> Convert[int]:
 port = _number("a number", 1024, 65535)  # lower ports need privilege
 interval_seconds = _number("a number of seconds", 1, MOST_INTERVAL_SECONDS)
 timeout_seconds = _number("a number of seconds", 1, MOST_TIMEOUT_SECONDS)
+for_seconds = _number("a number of seconds", LEAST_WINDOW_SECONDS, MOST_INTERVAL_SECONDS)
+cpu_percent = _number("a number", 1, 100_000)
+memory_mib = _number("a number", 1, 999_999)
+at_most_per_hour = _number("a number", 1, 60)
 
 
 def boolean(scalar: Scalar) -> bool:

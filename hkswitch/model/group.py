@@ -13,6 +13,12 @@ CHECK_INTERVAL_SECONDS = 30
 STATUS_INTERVAL_SECONDS = 5
 TIMEOUT_SECONDS = 10
 
+WINDOW_SECONDS = 180
+RESTARTS_PER_HOUR = 3
+
+MEASURED_SUFFIXES = (".service", ".slice")
+"""Of units whose resources a rule can watch: systemd counts those of a slice with all that is in it."""
+
 MOST_DETACHED = 32
 """Detached commands of a group at once."""
 
@@ -44,6 +50,24 @@ class AccessoryType(StrEnum):
     OUTLET = "outlet"
     LIGHT = "light"
     FAN = "fan"
+
+
+class AlertSensor(StrEnum):
+    """The sensor in the Home app that opens, or detects something, while a group is in trouble."""
+
+    CONTACT = "contact"
+    OCCUPANCY = "occupancy"
+    LEAK = "leak"
+
+
+@dataclass(frozen=True, slots=True)
+class RestartWhen:
+    """A rule that restarts a group: either limit counts; None is no limit. 100 % are one core."""
+
+    cpu_percent: int | None = None
+    memory_mib: int | None = None
+    for_seconds: int = WINDOW_SECONDS
+    at_most_per_hour: int = RESTARTS_PER_HOUR
 
 
 Argv = tuple[str, ...]
@@ -83,6 +107,10 @@ class Group:
     type: AccessoryType = AccessoryType.SWITCH
     actions: frozenset[Action] = frozenset({Action.START, Action.STOP})
     restart: bool = False
+    alert: AlertSensor | None = None
+    """The sensor that shows whether the group is in trouble."""
+    restart_when: RestartWhen | None = None
+    """The rule that restarts it."""
     containers: tuple[str, ...] = ()
     engine: Engine = Engine.DOCKER
     compose: str = ""
@@ -199,6 +227,34 @@ class Group:
     def restart_name(self) -> str:
         """The name of the group's restart accessory."""
         return f"Restart {self.name}"
+
+    @property
+    def alert_aid(self) -> int:
+        """The AID of the group's sensor."""
+        return aid_of(f"{self.id}:alert")
+
+    @property
+    def alert_name(self) -> str:
+        """The name of the group's sensor."""
+        return f"{self.name} Alert"
+
+    @property
+    def aids(self) -> tuple[int, ...]:
+        """The AIDs of all its accessories."""
+        return (
+            self.aid,
+            *((self.restart_aid,) if self.restart else ()),
+            *((self.alert_aid,) if self.alert else ()),
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all its accessories in the Home app."""
+        return (
+            self.name,
+            *((self.restart_name,) if self.restart else ()),
+            *((self.alert_name,) if self.alert else ()),
+        )
 
 
 def aid_of(identity: str, least: int = 0) -> int:

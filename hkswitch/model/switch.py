@@ -122,7 +122,7 @@ class Switch:
     def step(self, event: Event) -> Step:
         """Return the switch after an event, and the decisions to carry out, in order."""
         match event:
-            case Observed(units, probe_result, why):
+            case Observed(units, probe_result, why, _):
                 state = None if units is None else self.group.state(units, probe_result)
                 return self._observed(
                     replace(self, units=units, probe_result=probe_result, why=why, state=state)

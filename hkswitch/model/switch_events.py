@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState
+from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitFailure, UnitState
 
 WRITE_TIMEOUT_SECONDS: Final = 1.0
 """The time limit for answering a write. iOS gives up after about 10 s, and sends nothing else meanwhile."""
@@ -31,12 +32,13 @@ class Observed(NamedTuple):
     """Everything that the host knows about the group now.
 
     `units` is None while the host knows nothing, and `probe_result` while the probe has not answered. `why`
-    is the reason for the probe's result, or for an unknown state.
+    is the reason for the probe's result, or for an unknown state. `failures` are those of members.
     """
 
     units: Mapping[str, UnitState] | None
     probe_result: ProbeResult | None = None
     why: str = ""
+    failures: Mapping[str, UnitFailure] = MappingProxyType({})
 
 
 class GroupChanged(NamedTuple):

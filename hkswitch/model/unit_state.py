@@ -158,6 +158,39 @@ def in_words(units: Mapping[str, UnitState]) -> list[str]:
     return [f"{name}={state.active}/{state.sub}" for name, state in units.items()]
 
 
+class UnitFailure(NamedTuple):
+    """The failure of a unit or a container. `run` tells its runs apart, such as systemd's invocation ID.
+
+    `is_requested`: somebody stopped it, and it ended like that. `reason` names the unit: "web.service was
+    killed by SIGKILL".
+    """
+
+    run: str
+    is_requested: bool
+    reason: str
+
+
+class Usage(NamedTuple):
+    """The resources of one unit, or of one container, in one run since its start.
+
+    `since_seconds` is the start, by the clock of the sample; `cpu_ns` is all CPU time since then, and
+    `memory_bytes` is anonymous memory and swap now. None: it cannot be measured.
+    """
+
+    member: str
+    run: str
+    since_seconds: float
+    cpu_ns: int | None
+    memory_bytes: int | None
+
+
+class Sample(NamedTuple):
+    """The resources of everything that runs of a group. `at_seconds`: by the host's monotonic clock."""
+
+    at_seconds: float
+    usages: tuple[Usage, ...]
+
+
 class GroupState(StrEnum):
     """A group's state, from the states of its units."""
 

@@ -3,8 +3,9 @@
 One message per line. The helper sends `Hello` once. It answers each `Request` with `Refused`, or with
 `Accepted` and later `Finished`, and each `Ping` with a `Pong`. After `Observe` it reports every group of its
 config (`GroupUpdate`) and the states of their units and probes (`StatesUpdate`), marks the end (`Complete`),
-and then reports each change. Messages keep their order: the states that a request led to precede its
-`Finished`.
+and then reports each change, and the resources of groups that `Observe` names (`SamplesUpdate`). Messages
+keep their order: the states that a request led to precede its `Finished`. The helper answers an `Alert` as it
+answers a request.
 
 Requests are parsed strictly, since root reads them: unknown or missing keys, wrong types and duplicate keys
 are `MalformedMessage`. In replies, unknown keys and messages of a newer helper are ignored.
@@ -12,16 +13,25 @@ are `MalformedMessage`. In replies, unknown keys and messages of a newer helper 
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from hkswitch.model.unit_state import Action, ProbeResult, UnitResult, UnitState
+from hkswitch.model.unit_state import (
+    Action,
+    GroupState,
+    ProbeResult,
+    UnitFailure,
+    UnitResult,
+    UnitState,
+    Usage,
+)
 from hkswitch.protocol.json_lines import MalformedMessage, keys, number, parse_object, text
 
-HELPER_PROTOCOL: Final = 2
+HELPER_PROTOCOL: Final = 3
 """The version; increase it when an older daemon would misunderstand a newer helper, or vice versa."""
 
-LONGEST_REQUEST_BYTES: Final = 4096
-"""A request needs 150 bytes; the helper exits if a line is longer than this."""
+LONGEST_REQUEST_BYTES: Final = 16 * 1024
+"""A request needs 150 bytes, and `Observe` up to 10,000; the helper exits if a line is longer than this."""
 
 LONGEST_REPLY_BYTES: Final = 1024 * 1024
 """Enough for a group of 128 units with the longest names and details, in any script: JSON takes twelve bytes
@@ -31,6 +41,11 @@ LONGEST_DETAIL: Final = 500
 """Characters in a reason or a detail."""
 
 LONGEST_TOKEN: Final = 64
+
+MOST_SAMPLED: Final = 149
+"""Groups; a bridge cannot have more."""
+
+ALERT_STATES: Final = frozenset({*GroupState, "unknown"})
 
 MOST_STATES: Final = 64
 """Units, or probes, in one `StatesUpdate`, which keeps the line far below the limit."""
@@ -56,7 +71,8 @@ class Request(NamedTuple):
     """A request for `action` on `group`: it can name neither a unit nor a command.
 
     `token` stands for the group in the daemon's config: the helper denies the request if its own config
-    differs. A start has succeeded when the units are still up `confirm_ms` after their jobs.
+    differs. A start has succeeded when the units are still up `confirm_ms` after their jobs. `by_rule`: no
+    user and no controller wants this, but the group's `restart_when`; it is for the audit log only.
     """
 
     id: int
@@ -64,6 +80,18 @@ class Request(NamedTuple):
     group: str
     token: str
     confirm_ms: int = CONFIRM_MS
+    by_rule: bool = False
+
+
+class Alert(NamedTuple):
+    """A request to run the config's `alert_command`, because `group` is in trouble."""
+
+    id: int
+    group: str
+    token: str
+    state: str
+    """The group's state in a word."""
+    reason: str
 
 
 class Ping(NamedTuple):
@@ -73,9 +101,13 @@ class Ping(NamedTuple):
 
 
 class Observe(NamedTuple):
-    """A request for all states, now and after each change. Each report repeats the `epoch`."""
+    """A request for all states, now and after each change. Each report repeats the `epoch`.
+
+    `sampled` are the groups whose resources to report, too.
+    """
 
     epoch: int
+    sampled: tuple[str, ...] = ()
 
 
 # From the helper
@@ -135,11 +167,28 @@ class ProbeUpdate(NamedTuple):
 
 
 class StatesUpdate(NamedTuple):
-    """The states of some units, and of the probes of some groups, all at the same moment."""
+    """The states of some units, and of the probes of some groups, all at the same moment.
+
+    `failures` are of members; the one of a timer may be that of the service which it starts. None: it has
+    not failed any longer.
+    """
 
     epoch: int
     units: Mapping[str, UnitState]
     probes: Mapping[str, ProbeUpdate]
+    failures: Mapping[str, UnitFailure | None] = MappingProxyType({})
+
+
+class SamplesUpdate(NamedTuple):
+    """The resources of the groups' members at one moment of the helper's monotonic clock.
+
+    A member that does not run, or has nothing to measure, is missing. A compose project has a row for each
+    container.
+    """
+
+    epoch: int
+    at_seconds: float
+    usages: tuple[Usage, ...]
 
 
 class Complete(NamedTuple):
@@ -161,8 +210,8 @@ class ConfigUpdate(NamedTuple):
     problem: str
 
 
-DaemonMessage = Request | Ping | Observe
-Update = GroupUpdate | StatesUpdate | Complete | Lost
+DaemonMessage = Request | Alert | Ping | Observe
+Update = GroupUpdate | StatesUpdate | SamplesUpdate | Complete | Lost
 Reply = Hello | Pong | Accepted | Finished | Refused | Update | ConfigUpdate
 
 
@@ -181,16 +230,38 @@ def parse_request(line: bytes) -> DaemonMessage:
         keys(body, {"ping"})
         return Ping(number(body, "ping"))
     if "observe" in body:
-        keys(body, {"observe"})
-        return Observe(number(body, "observe"))
+        keys(body, {"observe", "sampled"})
+        return Observe(number(body, "observe"), _sampled(body))
     request_id = _id_or_none(body)
     try:
-        keys(body, {"id", "action", "group", "token", "confirm_ms"})
-        return Request(
-            _id(body), _action(body), text(body, "group"), text(body, "token", LONGEST_TOKEN), _confirm(body)
-        )
+        return _alert(body) if "reason" in body else _request(body)
     except MalformedMessage as error:
         raise MalformedMessage(str(error), request_id) from None
+
+
+def _request(body: dict[str, Any]) -> Request:
+    keys(body, {"id", "action", "group", "token", "confirm_ms", "by_rule"})
+    if not isinstance(by_rule := body["by_rule"], bool):
+        raise MalformedMessage("'by_rule' must be true or false")
+    token = text(body, "token", LONGEST_TOKEN)
+    return Request(_id(body), _action(body), text(body, "group"), token, _confirm(body), by_rule)
+
+
+def _alert(body: dict[str, Any]) -> Alert:
+    keys(body, {"id", "group", "token", "state", "reason"})
+    if (state := text(body, "state")) not in ALERT_STATES:
+        raise MalformedMessage("'state' must be the state of a group")
+    # TRUST: it becomes a variable of a command's environment.
+    if not (reason := text(body, "reason", LONGEST_DETAIL)).isprintable():
+        raise MalformedMessage("'reason' must be printable")
+    return Alert(_id(body), text(body, "group"), text(body, "token", LONGEST_TOKEN), state, reason)
+
+
+def _sampled(body: dict[str, Any]) -> tuple[str, ...]:
+    match body["sampled"]:
+        case [*groups] if len(groups) <= MOST_SAMPLED and all(isinstance(group, str) for group in groups):
+            return tuple(groups)
+    raise MalformedMessage(f"'sampled' must be a list of at most {MOST_SAMPLED} groups")
 
 
 def _confirm(body: dict[str, Any]) -> int:
@@ -202,13 +273,12 @@ def _confirm(body: dict[str, Any]) -> int:
 
 def _body(message: DaemonMessage | Reply) -> dict[str, Any]:
     match message:
-        case Request(request_id, action, group, token, confirm_ms):
-            asked = {"id": request_id, "action": action.value, "group": group}
-            return {**asked, "token": token, "confirm_ms": confirm_ms}
+        case Request() | Alert():
+            return message._asdict()
         case Ping(request_id):
             return {"ping": request_id}
-        case Observe(epoch):
-            return {"observe": epoch}
+        case Observe(epoch, sampled):
+            return {"observe": epoch, "sampled": sampled}
         case Hello(version, protocol):
             return {"type": "hello", "version": version, "protocol": protocol}
         case Pong(request_id):
@@ -230,14 +300,21 @@ def _update_body(message: Update) -> dict[str, Any]:
     match message:
         case GroupUpdate(epoch, group, token, units):
             return {"type": "group", "epoch": epoch, "group": group, "token": token, "units": units}
-        case StatesUpdate(epoch, units, probes):
+        case StatesUpdate(epoch, units, probes, failures):
             rows = [[name, state.load.value, state.active.value, state.sub] for name, state in units.items()]
             said = [[group, probe.verdict, _short(probe.reason)] for group, probe in probes.items()]
-            return {"type": "states", "epoch": epoch, "units": rows, "probes": said}
+            failed = [[name, *_failure(failure)] for name, failure in failures.items()]
+            return {"type": "states", "epoch": epoch, "units": rows, "probes": said, "failures": failed}
+        case SamplesUpdate(epoch, at_seconds, usages):
+            return {"type": "samples", "epoch": epoch, "at_seconds": at_seconds, "usages": usages}
         case Complete(epoch):
             return {"type": "complete", "epoch": epoch}
         case Lost(epoch, reason):
             return {"type": "lost", "epoch": epoch, "reason": _short(reason)}
+
+
+def _failure(failure: UnitFailure | None) -> tuple[str, bool, str]:
+    return ("", False, "") if failure is None else failure._replace(reason=_short(failure.reason))
 
 
 def _short(reason: str) -> str:

@@ -4,9 +4,18 @@ A helper may have another version, on another host: unknown keys and messages ar
 else is checked like any untrusted input.
 """
 
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from hkswitch.model.unit_state import ActiveState, JobResult, LoadState, ProbeResult, UnitResult, UnitState
+from hkswitch.model.unit_state import (
+    ActiveState,
+    JobResult,
+    LoadState,
+    ProbeResult,
+    UnitFailure,
+    UnitResult,
+    UnitState,
+    Usage,
+)
 from hkswitch.protocol.helper import (
     LONGEST_DETAIL,
     LONGEST_TOKEN,
@@ -21,13 +30,24 @@ from hkswitch.protocol.helper import (
     ProbeUpdate,
     Refused,
     Reply,
+    SamplesUpdate,
     StatesUpdate,
     Update,
 )
 from hkswitch.protocol.json_fields import boolean, objects, strings
-from hkswitch.protocol.json_lines import LONGEST_NAME, MalformedMessage, number, parse_object, text
+from hkswitch.protocol.json_lines import (
+    LARGEST_ID,
+    LONGEST_NAME,
+    MalformedMessage,
+    number,
+    parse_object,
+    text,
+)
 
-_State = TypeVar("_State", UnitState, ProbeUpdate)
+_State = TypeVar("_State", UnitState, ProbeUpdate, UnitFailure | None)
+
+LARGEST_AMOUNT: Final = 2**63
+"""Of CPU time in nanoseconds, and of memory in bytes."""
 
 
 def parse_reply(line: bytes) -> Reply | None:
@@ -51,7 +71,7 @@ def parse_reply(line: bytes) -> Reply | None:
             return Refused(request_id, text(body, "reason", LONGEST_DETAIL))
         case "config":
             return ConfigUpdate(text(body, "problem", LONGEST_DETAIL))
-        case "group" | "states" | "complete" | "lost":
+        case "group" | "states" | "samples" | "complete" | "lost":
             return _parse_update(kind, number(body, "epoch"), body)
     return None
 
@@ -64,7 +84,11 @@ def _parse_update(kind: str, epoch: int, body: dict[str, Any]) -> Update:
         case "states":
             units = [_unit_state(row) for row in _rows(body, "units", 4)]
             probes = [_probe(row) for row in _rows(body, "probes", 3)]
-            return StatesUpdate(epoch, _once("unit", units), _once("group", probes))
+            failures = [_failure(row) for row in _rows(body, "failures", 4)]
+            return StatesUpdate(epoch, _once("unit", units), _once("group", probes), _once("unit", failures))
+        case "samples":
+            usages = tuple(_usage(row) for row in _rows(body, "usages", 5))
+            return SamplesUpdate(epoch, _seconds(body.get("at_seconds")), usages)
         case "complete":
             return Complete(epoch)
         case _:
@@ -97,6 +121,37 @@ def _probe(row: list[Any]) -> tuple[str, ProbeUpdate]:
             if len(reason) <= LONGEST_DETAIL:
                 return group, ProbeUpdate(None if verdict is None else _verdict(verdict), reason)
     raise MalformedMessage("a probe's result must be a group, a verdict and a reason")
+
+
+def _failure(row: list[Any]) -> tuple[str, UnitFailure | None]:
+    match row:
+        case [str(unit), str(run), bool(is_requested), str(reason)] if len(reason) <= LONGEST_DETAIL:
+            if max(len(unit), len(run)) <= LONGEST_NAME:
+                return unit, UnitFailure(run, is_requested, reason) if run else None
+    raise MalformedMessage("a failure must be a unit, a run, whether it was requested, and a reason")
+
+
+def _usage(row: list[Any]) -> Usage:
+    match row:
+        case [str(member), str(run), since, cpu, memory] if max(len(member), len(run)) <= LONGEST_NAME:
+            return Usage(member, run, _seconds(since), _amount(cpu), _amount(memory))
+    raise MalformedMessage("a usage must be a member, a run, its start, and two amounts")
+
+
+def _seconds(found: object) -> float:
+    # A constant that is no JSON, such as NaN, does not get here.
+    if isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found <= LARGEST_ID:
+        return float(found)
+    raise MalformedMessage("a time must be a number of seconds")
+
+
+def _amount(found: object) -> int | None:
+    match found:
+        case None:
+            return None
+        case int() if not isinstance(found, bool) and 0 <= found <= LARGEST_AMOUNT:
+            return found
+    raise MalformedMessage("an amount must be an integer")
 
 
 def _verdict(word: str) -> ProbeResult:

@@ -1,0 +1,39 @@
+"""The log lines about a host: its probes, its systemd and its config. Writes each change once."""
+
+import logging
+from collections.abc import Mapping
+
+from hkswitch.model.unit_state import ProbeResult
+from hkswitch.protocol.helper import ProbeUpdate
+
+_log = logging.getLogger(__name__)
+
+
+class HostLog:
+    """The log of one host."""
+
+    def __init__(self) -> None:
+        self._bus_problem = ""
+
+    def bus(self, problem: str) -> None:
+        """Log once for all groups that systemd is unavailable, and that it is available again."""
+        if problem and not self._bus_problem:
+            _log.error("%s; switches do not respond until it is available again", problem)
+        elif self._bus_problem and not problem:
+            _log.info("systemd is available again")
+        self._bus_problem = problem
+
+    def config(self, problem: str) -> None:
+        """Log that the config on disk is rejected, or valid again; the caller calls this for each change."""
+        if problem:
+            _log.error("the configuration on disk was rejected, and actions are refused: %s", problem)
+        else:
+            _log.info("the configuration on disk is valid again")
+
+    def probes(self, probes: Mapping[str, ProbeUpdate], before: Mapping[str, ProbeUpdate]) -> None:
+        """Log which probes have become unavailable."""
+        for group_id, probe in probes.items():
+            known = before.get(group_id)
+            was_so = known is not None and known.verdict is probe.verdict
+            if probe.verdict is ProbeResult.UNAVAILABLE and not was_so:
+                _log.warning("%s: unavailable: %s", group_id, probe.reason)
