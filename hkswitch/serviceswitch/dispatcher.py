@@ -31,6 +31,7 @@ from hkswitch.serviceswitch.journal import NotRecorded
 from hkswitch.serviceswitch.observe import Observation, WatchUnits
 from hkswitch.serviceswitch.policy import Policy, Results
 from hkswitch.serviceswitch.probes import Probes
+from hkswitch.serviceswitch.samples import Measure
 from hkswitch.serviceswitch.states import UnsentStates
 from hkswitch.serviceswitch.stdio import OutputUnwritable, ReplyWriter, Write
 
@@ -103,6 +104,7 @@ class Dispatcher:
         engines: Engines,
         *,
         watch: WatchUnits,
+        measure: Measure,
         write: Write,
         has_hung_up: Callable[[], bool],
     ) -> None:
@@ -123,6 +125,7 @@ class Dispatcher:
             self._states,
             self._probes,
             watch=watch,
+            measure=measure,
             engines=engines,
             replies=self._replies,
             spawn=self._spawn,
@@ -160,8 +163,8 @@ class Dispatcher:
             case Ping(number):
                 self.observation.read_config()
                 self._replies.send(Pong(number))
-            case Observe(epoch):
-                self.observation.observe(epoch)
+            case Observe(epoch, sampled):
+                self.observation.observe(epoch, sampled)
             case Request() if self._requests >= MOST_REQUESTS_AT_ONCE:
                 self._policy.audit.denied(Denial(TOO_MANY_REQUESTS, message.action, message.group))
                 self._replies.send(Refused(message.id, TOO_MANY_REQUESTS))
