@@ -30,8 +30,8 @@ class KeptAudit:
         self.denials: list[str] = []
         self.failures: list[str] = []
 
-    async def decided(self, action: str, group: str) -> Decision:
-        return Decision(action, group, 1)
+    async def decided(self, action: str, group: str, *, by_rule: bool = False) -> Decision:
+        return Decision(action, group, 1, by_rule)
 
     def denied(self, denial: Denial) -> None:
         self.denials.append(denial.reason)
