@@ -97,7 +97,9 @@ class ServedHelper:
         self._numbers += 1
         group = parse(self.config.encode(), "config.yaml").group(group_id)
         token = token or (group.token if group else "none")
-        self.send(id=self._numbers, action=str(action), group=group_id, token=token, confirm_ms=200)
+        self.send(
+            id=self._numbers, action=str(action), group=group_id, token=token, confirm_ms=200, by_rule=False
+        )
         return self._numbers
 
     async def act(self, action: Action | str, group_id: str) -> list[str]:

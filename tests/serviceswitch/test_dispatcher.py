@@ -45,7 +45,7 @@ def token_of(config: str, group_id: str) -> str:
 
 def request(number: int, action: str, group: str, token: str) -> str:
     asked = {"id": number, "action": action, "group": group}
-    return json.dumps({**asked, "token": token, "confirm_ms": CONFIRM_MS})
+    return json.dumps({**asked, "token": token, "confirm_ms": CONFIRM_MS, "by_rule": False})
 
 
 @dataclass
@@ -187,7 +187,7 @@ async def test_what_is_not_allowed_is_refused_and_touches_nothing(
     serving: Serving, fake: FakeSystemd, asked: str, refusal: str
 ) -> None:
     fake.calls.clear()
-    serving.send(f'{{"id":1,{asked},"token":"{token_of(CONFIG, "web")}","confirm_ms":200}}')
+    serving.send(f'{{"id":1,{asked},"token":"{token_of(CONFIG, "web")}","confirm_ms":200,"by_rule":false}}')
     reply = await serving.reply()
     assert reply["reason"].startswith(refusal)
     assert reply["type"] == "refused"
@@ -227,7 +227,7 @@ async def test_a_malformed_line_is_refused_and_ends_nothing(serving: Serving) ->
 
 async def test_a_line_without_an_end_ends_it(serving: Serving) -> None:
     serving.send(b"x" * (LONGEST_REQUEST_BYTES * 2 + 1))
-    assert await serving.end() == (64, "serviceswitch: a request line is longer than 4096 bytes; exiting\n")
+    assert await serving.end() == (64, "serviceswitch: a request line is longer than 16384 bytes; exiting\n")
 
 
 async def test_the_end_of_its_input_ends_it(serving: Serving) -> None:
@@ -367,7 +367,7 @@ async def test_while_the_journal_takes_nothing_actions_are_refused_and_the_rest_
     journal.stop()
     serving.ask(1, "start", "web")
     serving.ask(2, "stop", "fileserver")
-    serving.send('{"ping":1}\n{"observe":1}')
+    serving.send('{"ping":1}\n{"observe":1,"sampled":[]}')
     assert await serving.reply() == {"type": "pong", "id": 1}
     replies = [await serving.reply() for _ in range(3)]
     while not all(any(reply.get("id") == number for reply in replies) for number in (1, 2)):
