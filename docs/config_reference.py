@@ -64,6 +64,7 @@ OF_COMMANDS: Final = (("commands",), ("user",))
 EXAMPLES: Final = {
     "bridge.interface": "eth0",
     "bridge.address": "192.168.1.10",
+    "alert_command": "[/usr/local/libexec/notify]",
     "groups.name": "VM Guests",
     "groups.units": "[libvirt-guests]",
     "groups.check": "[/usr/bin/ping, -c1, -W2, 192.168.122.1]",
@@ -71,6 +72,9 @@ EXAMPLES: Final = {
     "groups.compose": "immich",
     "groups.actions": "[start, stop, restart]",
     "groups.restart": "true",
+    "groups.alert": "contact",
+    "groups.restart_when.cpu_percent": "65",
+    "groups.restart_when.memory_mib": "900",
     "groups.user": "root",
     "groups.directory": "/root",
     "groups.commands.start": "[/usr/bin/virsh, start, win10]",

@@ -19,8 +19,8 @@ from hkswitch.backend.helper_transport import SudoTransport
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.group import Group
-from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import Action, ActionResult
+from hkswitch.model.switch_events import Observed, RequestOrigin
+from hkswitch.model.unit_state import Action, ActionResult, Sample
 from tests.conftest import child_processes
 from tests.support.command import HKSWITCH
 from tests.support.controller import Controller
@@ -55,6 +55,9 @@ class Recorder:
 
     def observed(self, group_id: str, observed: Observed) -> None:
         self.switchboard.observed(group_id, observed)
+
+    def sampled(self, group_id: str, sample: Sample) -> None:
+        raise AssertionError((group_id, sample))
 
     def noticed(self) -> None:
         self.switchboard.noticed()
@@ -137,7 +140,7 @@ async def test_a_restart_costs_what_a_start_does_and_a_small_read_of_each_unit(
 ) -> None:
     for unit in group.units:
         fake.units[unit].active = "active"
-    result = await served.host.request(Action.RESTART, group.id, ignore, at_length=False)
+    result = await served.host.request(Action.RESTART, group.id, ignore, RequestOrigin.CONTROLLER)
     assert result == ActionResult()
     reads = {("read", unit, UNIT, "InvocationID") for unit in group.units}
     assert set(calls(fake)) <= {*starting("TryRestartUnit", group.units), *reads}

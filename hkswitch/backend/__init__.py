@@ -1,25 +1,14 @@
 """The hosts that run groups, as the daemon sees them: the Protocol `Host`. Does not run as root."""
 
 from collections.abc import Callable, Collection
-from enum import Enum
 from typing import Final, NoReturn, Protocol
 
 from hkswitch.model.group import Group
-from hkswitch.model.switch_events import Observed
+from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, Sample
 
 NOT_IN_ACTIONS: Final = "is not in this group's actions"
 """Follows an action in a denial that the configuration intends; other denials need a remedy."""
-
-
-class RequestOrigin(Enum):
-    """The kind of caller for whom a request is made."""
-
-    CONTROLLER = "controller"
-    USER = "user"
-    """A user at a terminal waits: so watch for longer whether the group stays up."""
-    RULE = "rule"
-    """No user waits: the group's `restart_when` requests this."""
 
 
 class Observer(Protocol):

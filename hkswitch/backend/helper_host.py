@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import count
 from typing import Final, NoReturn
 
-from hkswitch.backend import Observer, RequestOrigin
+from hkswitch.backend import Observer
 from hkswitch.backend.helper_client import HelperClient, Transport
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession, RequestRefused
 from hkswitch.backend.host_log import HostLog
@@ -19,7 +19,7 @@ from hkswitch.backend.retained_results import RetainedResults
 from hkswitch.backend.wakeups import Wakeups
 from hkswitch.model.group import Group
 from hkswitch.model.printable import one_line
-from hkswitch.model.switch_events import Observed
+from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult, UnitState, result_of
 from hkswitch.protocol.helper import (
     CONFIRM_AT_LENGTH_MS,

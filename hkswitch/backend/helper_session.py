@@ -148,7 +148,7 @@ class HelperSession:
 
     # For callers
 
-    def observe(self, epoch: int, sampled: tuple[str, ...]) -> None:
+    def observe(self, epoch: int, sampled: tuple[str, ...] = ()) -> None:
         """Have the helper report everything again, and the resources of groups; older reports are dropped."""
         self._epoch = epoch
         self.send(Observe(epoch, sampled))

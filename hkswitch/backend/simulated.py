@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from hkswitch.backend import NOT_IN_ACTIONS, Observer, RequestOrigin
+from hkswitch.backend import NOT_IN_ACTIONS, Observer
 from hkswitch.model.group import Group
-from hkswitch.model.switch_events import Observed
+from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import (
     Action,
     ActionResult,

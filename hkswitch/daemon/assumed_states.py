@@ -13,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from hkswitch.backend import Host, Observer, RequestOrigin
+from hkswitch.backend import Host, Observer
 from hkswitch.hap import state_file
 from hkswitch.model import config_values
 from hkswitch.model.config_file import read_regular
 from hkswitch.model.group import Group
-from hkswitch.model.switch_events import Observed
+from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, ProbeResult, Sample
 from hkswitch.model.yaml_nodes import Position, Scalar
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from hkswitch.backend import RequestOrigin
+from hkswitch.model.switch_events import RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult
 from hkswitch.protocol.report import LastAction, Outcome
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Final, Protocol
 
-from hkswitch.backend import NOT_IN_ACTIONS, Host, RequestOrigin
+from hkswitch.backend import NOT_IN_ACTIONS, Host
 from hkswitch.daemon import debug_log
 from hkswitch.daemon.requests import ActionRequest, Write
 from hkswitch.model import switch_events
@@ -23,6 +23,7 @@ from hkswitch.model.switch_events import (
     Decision,
     Event,
     Observed,
+    RequestOrigin,
     Tile,
 )
 from hkswitch.model.unit_state import Action, ActionResult, GroupState

@@ -43,7 +43,7 @@ class Taken:
 
     def _free_id(self, wanted: str) -> str:
         candidate, number = wanted, 1
-        while self._aids & (aids := {Group(candidate, "").aid, Group(candidate, "").restart_aid}):
+        while self._aids & (aids := {*Group(candidate, "").aids}):
             number += 1
             suffix = f"-{number}"
             candidate = wanted[: MOST_ID - len(suffix)].rstrip("-") + suffix

@@ -240,12 +240,8 @@ class Group:
 
     @property
     def aids(self) -> tuple[int, ...]:
-        """The AIDs of all its accessories."""
-        return (
-            self.aid,
-            *((self.restart_aid,) if self.restart else ()),
-            *((self.alert_aid,) if self.alert else ()),
-        )
+        """The AIDs of all accessories that it may have, now or after a change of its config."""
+        return self.aid, self.restart_aid, self.alert_aid
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -25,6 +25,16 @@ class Tile(Enum):
     RESTART = "restart"
 
 
+class RequestOrigin(Enum):
+    """The kind of caller for whom a request is made."""
+
+    CONTROLLER = "controller"
+    USER = "user"
+    """A user at a terminal waits: so watch for longer whether the group stays up."""
+    RULE = "rule"
+    """No user waits: the group's `restart_when` requests this."""
+
+
 # Events
 
 

@@ -84,7 +84,7 @@ def _parse_update(kind: str, epoch: int, body: dict[str, Any]) -> Update:
         case "states":
             units = [_unit_state(row) for row in _rows(body, "units", 4)]
             probes = [_probe(row) for row in _rows(body, "probes", 3)]
-            failures = [_failure(row) for row in _rows(body, "failures", 4)]
+            failures = [_failure(row) for row in _rows(body, "failures", 4)] if "failures" in body else []
             return StatesUpdate(epoch, _once("unit", units), _once("group", probes), _once("unit", failures))
         case "samples":
             usages = tuple(_usage(row) for row in _rows(body, "usages", 5))

@@ -109,7 +109,7 @@ async def test_before_the_first_helper_a_session_is_refused() -> None:
         ("sys.stderr.write('some reason\\n'); sys.exit(69)", "some reason"),
         ("print('not JSON', flush=True); asked()", "it sent an invalid line: not a line of JSON"),
         ("hello(protocol=1); asked()", "it is version 1 of hkswitch; run `sudo systemctl restart hkswitch`"),
-        ("hello(protocol=3); asked()", "it is version 1 of hkswitch; run `sudo systemctl restart hkswitch`"),
+        ("hello(protocol=4); asked()", "it is version 1 of hkswitch; run `sudo systemctl restart hkswitch`"),
         ("say('hello', version='0.1'); asked()", "it is version 0.1 of hkswitch"),
         ("hello(); asked(); sys.exit(0)", "it gave no reason"),
         ("hello(); asked(); time.sleep(60)", f"it did not answer within {SILENT_SECONDS} s"),

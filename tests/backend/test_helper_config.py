@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from hkswitch.backend import helper_client, helper_host
 from hkswitch.backend.reported_state import changed_groups
-from hkswitch.model.switch_events import Observed
+from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
 from hkswitch.protocol.helper import CONFIG_CHANGED
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
@@ -52,7 +52,7 @@ def known(helped: HostSetup) -> dict[str, GroupState | None]:
 
 
 async def asked(helped: HostSetup, group_id: str, action: Action = Action.START) -> ActionResult:
-    return await helped.host.request(action, group_id, ignore, at_length=False)
+    return await helped.host.request(action, group_id, ignore, RequestOrigin.CONTROLLER)
 
 
 CHANGES = [
@@ -77,7 +77,9 @@ async def test_a_config_that_was_changed_and_not_reloaded_makes_exactly_the_chan
     assert helped.told.changes == [("web", Observed(None, None, CONFIG_CHANGED))]
     assert helped.host.config_problem() == changed_groups(["web"])
     accepted: list[str] = []
-    refused = await helped.host.request(Action.START, "web", lambda: accepted.append("web"), at_length=False)
+    refused = await helped.host.request(
+        Action.START, "web", lambda: accepted.append("web"), RequestOrigin.CONTROLLER
+    )
     assert (refused.failure or "").startswith("denied: ")
     assert accepted == []
     assert [call for call in fake.calls if call[0] == "StartUnit"] == []

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.backend import helper_host
-from hkswitch.model.switch_events import Observed
+from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
 from hkswitch.serviceswitch.probes import MOST_PROBES_AT_ONCE
 from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Outcome, Unit
@@ -34,7 +34,7 @@ async def helped(fake: FakeSystemd, tmp_path: Path) -> AsyncIterator[HostSetup]:
 
 
 async def started(helped: HostSetup, group_id: str) -> ActionResult:
-    return await helped.host.request(Action.START, group_id, ignore, at_length=False)
+    return await helped.host.request(Action.START, group_id, ignore, RequestOrigin.CONTROLLER)
 
 
 async def test_open_has_told_every_state(helped: HostSetup) -> None:
@@ -55,12 +55,12 @@ async def test_a_change_from_outside_is_told_of_its_group_only(helped: HostSetup
 async def test_what_a_request_led_to_was_told_when_it_returns(helped: HostSetup) -> None:
     accepted: list[GroupState | None] = []
     action = helped.host.request(
-        Action.START, "web", lambda: accepted.append(helped.told.state("web")), at_length=False
+        Action.START, "web", lambda: accepted.append(helped.told.state("web")), RequestOrigin.CONTROLLER
     )
     assert await action == SUCCESS
     assert helped.told.state("web") is GroupState.ON
     assert accepted == [GroupState.OFF]
-    assert await helped.host.request(Action.STOP, "web", ignore, at_length=False) == SUCCESS
+    assert await helped.host.request(Action.STOP, "web", ignore, RequestOrigin.CONTROLLER) == SUCCESS
     assert helped.told.state("web") is GroupState.OFF
 
 
@@ -74,7 +74,9 @@ async def test_what_a_request_led_to_was_told_when_it_returns(helped: HostSetup)
 )
 async def test_a_denied_request_says_why(helped: HostSetup, action: Action, group: str, failure: str) -> None:
     accepted: list[str] = []
-    result = await helped.host.request(action, group, lambda: accepted.append(group), at_length=False)
+    result = await helped.host.request(
+        action, group, lambda: accepted.append(group), RequestOrigin.CONTROLLER
+    )
     assert result == ActionResult(failure)
     assert accepted == []
 
@@ -87,21 +89,24 @@ async def test_a_failed_request_names_the_unit_and_the_job_result(
     assert helped.told.state("files") is GroupState.FAILED
 
 
-@pytest.mark.parametrize(("at_length", "is_noticed"), [(False, False), (True, True)])
+@pytest.mark.parametrize(
+    ("origin", "is_noticed"),
+    [(RequestOrigin.CONTROLLER, False), (RequestOrigin.RULE, False), (RequestOrigin.USER, True)],
+)
 async def test_a_person_waits_longer_to_see_whether_a_unit_stays_up(
-    helped: HostSetup, fake: FakeSystemd, at_length: bool, is_noticed: bool
+    helped: HostSetup, fake: FakeSystemd, origin: RequestOrigin, is_noticed: bool
 ) -> None:
     unit = fake.units["httpd.service"]
     unit.kind, unit.result, unit.status = "simple", "exit-code", 1
     began_seconds = time.monotonic()
-    request = asyncio.create_task(helped.host.request(Action.START, "web", ignore, at_length=at_length))
+    request = asyncio.create_task(helped.host.request(Action.START, "web", ignore, origin))
     await eventually(lambda: request.done() or time.monotonic() > began_seconds + 0.5)
-    if at_length:
+    if is_noticed:
         assert not request.done()
         fake.change("httpd.service", "failed", "failed")
     failure = "httpd.service exited with status 1" if is_noticed else None
     assert await request == ActionResult(failure)
-    assert time.monotonic() - began_seconds > (0.5 if at_length else 0.2)
+    assert time.monotonic() - began_seconds > (0.5 if is_noticed else 0.2)
 
 
 async def test_requests_run_side_by_side(helped: HostSetup, fake: FakeSystemd) -> None:
@@ -239,7 +244,7 @@ async def test_a_tap_waits_for_no_probe_of_another_group(
     await helped.opened()
     await eventually(lambda: sum(argv[-1] == "hang" for argv in fake.ran) == MOST_PROBES_AT_ONCE)
     result = await asyncio.wait_for(
-        helped.host.request(Action.START, "web", ignore, at_length=False), PATIENCE_SECONDS
+        helped.host.request(Action.START, "web", ignore, RequestOrigin.CONTROLLER), PATIENCE_SECONDS
     )
     assert result == ActionResult()
     assert helped.told.state("web") is GroupState.ON

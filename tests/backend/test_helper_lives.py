@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from hkswitch.backend import helper_client, helper_host, helper_session
 from hkswitch.model.group import Engine
-from hkswitch.model.switch_events import Observed
+from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -62,7 +62,7 @@ async def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 
 async def asked(helped: HostSetup, action: Action = Action.START, group_id: str = "web") -> ActionResult:
-    return await helped.host.request(action, group_id, ignore, at_length=False)
+    return await helped.host.request(action, group_id, ignore, RequestOrigin.CONTROLLER)
 
 
 async def killed(helped: HostSetup) -> None:
@@ -598,7 +598,7 @@ async def test_what_an_earlier_helper_s_probe_said_settles_no_request(
     token = groups_of(LAMP)["lamp"].token
     helped = await opened(LAMP, scripted(f"TOKEN, SAYS = {token!r}, {says!r}\n{KEPT}", str(tmp_path)))
     assert helped.told.state("lamp") is GroupState.ON
-    result = await helped.host.request(Action.START, "lamp", ignore, at_length=False)
+    result = await helped.host.request(Action.START, "lamp", ignore, RequestOrigin.CONTROLLER)
     assert (result.failure is None) is (says == "on")
     assert helped.told.state("lamp") is (GroupState.ON if says == "on" else GroupState.OFF)
 

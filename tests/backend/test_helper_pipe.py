@@ -87,7 +87,7 @@ async def test_the_states_of_all_units_arrive_whole_and_in_order_through_a_slow_
 ) -> None:
     fake.reset(*(Unit(unit) for units in NAMES.values() for unit in units))
     with serving(tmp_path / "config.yaml", LARGE) as raw:
-        raw.say({"observe": 7})
+        raw.say({"observe": 7, "sampled": []})
         # All was read from systemd, and the pipe is full: what changes now changes behind it.
         await eventually(lambda: any(len(call) > GROUPS * UNITS for call in fake.calls))
         await eventually(lambda: raw.waiting_bytes() > PIECE_BYTES)
@@ -120,7 +120,7 @@ async def test_a_unit_that_changes_often_is_told_as_it_is_now_and_never_as_it_wa
     fake.reset(*(Unit(unit) for units in NAMES.values() for unit in units))
     changes = 3000
     with serving(tmp_path / "config.yaml", LARGE) as raw:
-        raw.say({"observe": 1})
+        raw.say({"observe": 1, "sampled": []})
         await raw.until("complete")
         for number in range(changes):
             fake.change("unit-0-0.service", "active", f"s{number}")
@@ -146,9 +146,18 @@ async def test_a_result_comes_after_all_states_that_it_led_to(fake: FakeSystemd,
     fake.reset(*(Unit(unit, held=unit in units) for each in NAMES.values() for unit in each))
     token = groups_of(LARGE)["group-0"].token
     with serving(tmp_path / "config.yaml", LARGE) as raw:
-        raw.say({"observe": 1})
+        raw.say({"observe": 1, "sampled": []})
         await raw.until("complete")
-        raw.say({"id": 5, "action": "start", "group": "group-0", "token": token, "confirm_ms": 200})
+        raw.say(
+            {
+                "id": 5,
+                "action": "start",
+                "group": "group-0",
+                "token": token,
+                "confirm_ms": 200,
+                "by_rule": False,
+            }
+        )
         await raw.until("accepted", id=5)
         await eventually(lambda: sum(call[0] == "StartUnit" for call in fake.calls) == UNITS)
         raw.lines.clear()
@@ -171,6 +180,6 @@ async def test_a_result_comes_after_all_states_that_it_led_to(fake: FakeSystemd,
 async def test_a_helper_whose_pipe_is_not_read_ends(fake: FakeSystemd, tmp_path: Path) -> None:
     fake.reset(*(Unit(unit) for units in NAMES.values() for unit in units))
     with serving(tmp_path / "config.yaml", LARGE, stdio__DAEMON_READS_WITHIN_SECONDS=0.5) as raw:
-        raw.say({"observe": 1})
+        raw.say({"observe": 1, "sampled": []})
         await eventually(lambda: raw.process.poll() is not None)
         assert raw.process.returncode == Exit.OUTPUT

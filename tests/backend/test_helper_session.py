@@ -71,7 +71,7 @@ async def asking(fed: Fed, request: Request, accepted: Callable[[], None]) -> "a
 async def test_a_request_is_written_with_its_token_and_returns_how_it_finished(fed: Fed) -> None:
     accepted: list[str] = []
     asked = await asking(fed, START, lambda: accepted.append("web"))
-    sent = {"id": 7, "action": "start", "group": "web", "token": "token", "confirm_ms": 200}
+    sent = {"id": 7, "action": "start", "group": "web", "token": "token", "confirm_ms": 200, "by_rule": False}
     assert fed.written[-1] == sent
     fed.hear({"type": "accepted", "id": 7})
     assert accepted == ["web"]
@@ -153,7 +153,7 @@ async def test_what_is_told_is_handed_on_in_order(fed: Fed) -> None:
 
 async def test_what_belongs_to_another_epoch_is_dropped(fed: Fed) -> None:
     fed.session.observe(2)
-    assert fed.written[-1] == {"observe": 2}
+    assert fed.written[-1] == {"observe": 2, "sampled": []}
     fed.hear(STATES, {"type": "complete", "epoch": 1}, {**STATES, "epoch": 3})
     assert fed.told == []
     fed.hear({"type": "complete", "epoch": 2})

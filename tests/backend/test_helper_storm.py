@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.backend import helper_client, helper_host
-from hkswitch.model.switch_events import Observed
+from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActiveState, LoadState, UnitState
 from tests.conftest import child_processes
 from tests.support.fake_systemd import FakeSystemd, Unit
@@ -69,7 +69,7 @@ class Storm:
         unit.job_result = self.chance.choice(["done", "done", "done", "failed"])
         call = (METHODS[action], unit.name, "replace")
         before, was_up = self.fake.calls.count(call), unit.active == "active"
-        result = await self.helped.host.request(action, f"group-{number}", ignore, at_length=False)
+        result = await self.helped.host.request(action, f"group-{number}", ignore, RequestOrigin.CONTROLLER)
         asked = self.fake.calls.count(call) - before
         assert asked <= 1, f"{action} was done {asked} times"
         self.outcomes["failure" if result.failure else "success"] += 1

@@ -14,7 +14,7 @@ from hkswitch.backend.simulated import (
     SimulatedHost,
 )
 from hkswitch.model.group import Commands, Group
-from hkswitch.model.switch_events import Observed
+from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult, UnitState
 from tests.support.host_with_helper import Recorder, ignore
 from tests.support.waiting import eventually
@@ -41,7 +41,7 @@ async def host(told: Recorder) -> SimulatedHost:
 
 
 async def asked(host: SimulatedHost, action: Action, group_id: str = "web") -> ActionResult:
-    return await host.request(action, group_id, ignore, at_length=False)
+    return await host.request(action, group_id, ignore, RequestOrigin.CONTROLLER)
 
 
 def states_of(told: Recorder, unit: str) -> list[UnitState]:
@@ -86,7 +86,7 @@ async def test_what_the_config_does_not_allow_is_not_done(
     host: SimulatedHost, action: Action, group: str, why: str
 ) -> None:
     accepted: list[str] = []
-    result = await host.request(action, group, lambda: accepted.append(group), at_length=False)
+    result = await host.request(action, group, lambda: accepted.append(group), RequestOrigin.CONTROLLER)
     assert result == ActionResult(why)
     assert accepted == []
 
@@ -132,4 +132,4 @@ async def test_a_change_from_outside_is_told_of_its_groups_only(
 
 async def test_what_is_lost_is_not_known(host: SimulatedHost, told: Recorder) -> None:
     host.lose()
-    assert {told.last[group.id] for group in GROUPS} == {Observed(None)}
+    assert [told.last[group.id] for group in GROUPS] == [Observed(None)] * len(GROUPS)

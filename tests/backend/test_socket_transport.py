@@ -13,6 +13,7 @@ from hkswitch.backend import helper_client
 from hkswitch.backend.helper_host import HelperHost
 from hkswitch.backend.helper_transport import SocketTransport
 from hkswitch.model.errors import Exit
+from hkswitch.model.switch_events import RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, GroupState
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -82,7 +83,7 @@ async def host(tmp_path: Path, told: Recorder, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def asked(host: HelperHost, group_id: str = "web") -> ActionResult:
-    return await host.request(Action.START, group_id, ignore, at_length=False)
+    return await host.request(Action.START, group_id, ignore, RequestOrigin.CONTROLLER)
 
 
 async def test_states_are_told_and_a_request_is_done_over_the_socket(

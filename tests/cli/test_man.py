@@ -247,7 +247,7 @@ def test_a_key_that_is_required_is(key: str, text: str) -> None:
     "sentence",
     [
         f"with at most {trusted_files.LARGEST_FILE_BYTES} bytes.",
-        f"at most {MOST_ACCESSORIES} switches",
+        f"at most {MOST_ACCESSORIES} accessories",
         f"cut at {len(announcement.instance_name('n' * 64, '11:22:33:44:55:66').partition(' ')[0])} bytes",
         f"has at most {config_values.MOST_NAME} characters, and begins",
         f"Its name has at most {config_values.MOST_NAME} characters",

@@ -15,8 +15,8 @@ from hkswitch.backend import Observer
 from hkswitch.daemon import assumed_states
 from hkswitch.daemon.assumed_states import FILE_NAME, AssumedStates, AssumingHost, meaning_of
 from hkswitch.model.group import Commands, Group
-from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import Action, ActionResult, ProbeResult
+from hkswitch.model.switch_events import Observed, RequestOrigin
+from hkswitch.model.unit_state import Action, ActionResult, ProbeResult, Sample
 from tests.support.waiting import eventually
 
 TV: Final = Group("tv", "TV", commands=Commands(("/opt/on",), ("/opt/off",)), assume_state=True)
@@ -30,9 +30,13 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[str, Observed]] = []
         self.notices = 0
+        self.samples: list[tuple[str, Sample]] = []
 
     def observed(self, group_id: str, observed: Observed) -> None:
         self.told.append((group_id, observed))
+
+    def sampled(self, group_id: str, sample: Sample) -> None:
+        self.samples.append((group_id, sample))
 
     def noticed(self) -> None:
         self.notices += 1
@@ -52,9 +56,9 @@ class ScriptedHost:
         await self.watch(self.groups)
 
     async def request(
-        self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
+        self, action: Action, group_id: str, accepted: Callable[[], None], origin: RequestOrigin
     ) -> ActionResult:
-        del action, group_id, at_length
+        del action, group_id, origin
         accepted()
         if self.is_held is not None:
             await self.is_held.wait()
@@ -64,6 +68,9 @@ class ScriptedHost:
         assert self.observer is not None
         for group in groups:
             self.observer.observed(group.id, KNOWN)
+
+    async def alert(self, group_id: str, state: str, reason: str) -> ActionResult:
+        return ActionResult(f"{group_id}: {state}: {reason}")
 
     def trouble(self) -> str:
         return "trouble"
@@ -96,7 +103,7 @@ def host(scripted: ScriptedHost, folder: Path) -> AssumingHost:
 
 
 async def act(assuming: AssumingHost, action: Action, group_id: str = "tv") -> ActionResult:
-    return await assuming.request(action, group_id, lambda: None, at_length=False)
+    return await assuming.request(action, group_id, lambda: None, RequestOrigin.CONTROLLER)
 
 
 async def test_a_group_is_off_until_an_action_has_succeeded(

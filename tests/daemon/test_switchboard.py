@@ -11,7 +11,7 @@ from hkswitch.daemon import switchboard as switchboard_module
 from hkswitch.daemon.switchboard import GROUP_REMOVED, NOTHING_RESTARTED, Switchboard
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Commands, Group
-from hkswitch.model.switch_events import Observed, Tile
+from hkswitch.model.switch_events import Observed, RequestOrigin, Tile
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
 from hkswitch.protocol.report import GroupReport, Outcome
 from tests.support.waiting import PATIENCE_SECONDS, eventually
@@ -29,7 +29,7 @@ class Asked:
     action: Action
     group_id: str
     accept: Callable[[], None]
-    at_length: bool
+    origin: RequestOrigin
     ended: "asyncio.Future[ActionResult]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -48,9 +48,13 @@ class ScriptedHost(SimulatedHost):
     asked: list[Asked] = field(default_factory=list)
 
     async def request(
-        self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool = False
+        self,
+        action: Action,
+        group_id: str,
+        accepted: Callable[[], None],
+        origin: RequestOrigin = RequestOrigin.CONTROLLER,
     ) -> ActionResult:
-        asked = Asked(action, group_id, accepted, at_length)
+        asked = Asked(action, group_id, accepted, origin)
         self.asked.append(asked)
         return await asked.ended
 
@@ -235,9 +239,9 @@ async def test_one_request_serves_two_that_want_the_same(result: ActionResult) -
 async def test_a_person_is_told_more_than_a_phone_has_time_for() -> None:
     board = Board.made()
     acting = board.act()
-    assert (await board.asked()).at_length
+    assert (await board.asked()).origin is RequestOrigin.USER
     tap = board.tap(on=False)
-    assert not (await board.asked(2)).at_length
+    assert (await board.asked(2)).origin is RequestOrigin.CONTROLLER
     await board.switches.close()
     await asyncio.wait([acting, tap], timeout=PATIENCE_SECONDS)
 

@@ -14,6 +14,7 @@ from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action
+from tests.support.board_observer import ObservingBoard
 from tests.support.controller import Controller
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.raw_session import RawSession, raw_session
@@ -49,7 +50,7 @@ class Served:
         """Create a bridge and bring it online."""
         port = free_port()
         bridge = Bridge("Test Bridge", groups, state_folder, port)
-        switchboard = Switchboard(groups, host, bridge)
+        switchboard = ObservingBoard(groups, host, bridge)
         await host.open(switchboard)
         await bridge.start(switchboard, LOOPBACK)
         return cls(bridge, switchboard, host, LOOPBACK.addresses[0], port, state_folder)

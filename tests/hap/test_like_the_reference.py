@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from hkswitch.daemon.bridge import Bridge
-from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.hap import driver as hardening
 from hkswitch.hap.sessions import controller_of
 from hkswitch.network.endpoint import Endpoint
 from tests.hap.conftest import GROUPS, Served, on, put
+from tests.support.board_observer import ObservingBoard
 from tests.support.ports import free_port
 from tests.support.raw_client import (
     ERROR,
@@ -86,7 +86,7 @@ def bound(port: int) -> socket.socket:
 async def test_two_addresses_of_the_bridge_give_one_source_port_two_sessions(tmp_path: Path) -> None:
     host, port = SimulatedHost(WEB), free_port()
     bridge = Bridge("Two", WEB, tmp_path, port)
-    switchboard = Switchboard(WEB, host, bridge)
+    switchboard = ObservingBoard(WEB, host, bridge)
     await host.open(switchboard)
     await bridge.start(switchboard, Endpoint(("127.0.0.1", "127.0.0.2"), frozenset()))
     served = Served(bridge, switchboard, host, "127.0.0.1", port, tmp_path)

@@ -453,13 +453,14 @@ MALFORMED: Final = (
     (with_replaced(":200", ":1"), OTHER_MS),
     (with_replaced(":200", ":3600000"), OTHER_MS),
     (with_replaced('"id":1', '"ping":1,"id":1'), TOO_MANY),
-    (with_replaced('"id":1', '"observe":1,"id":1'), TOO_MANY),
-    (b'{"observe":1,"ping":1}', TOO_MANY),
-    (b'{"observe":1,"group":"canary"}', TOO_MANY),
-    (b'{"observe":0}', NO_EPOCH),
-    (b'{"observe":true}', NO_EPOCH),
-    (b'{"observe":"1"}', NO_EPOCH),
-    (b'{"observe":["canary"]}', NO_EPOCH),
+    (with_replaced('"id":1', '"observe":1,"id":1'), "'sampled' is missing"),
+    (with_replaced('"id":1', '"observe":1,"sampled":[],"id":1'), TOO_MANY),
+    (b'{"observe":1,"sampled":[],"ping":1}', TOO_MANY),
+    (b'{"observe":1,"sampled":[],"group":"canary"}', TOO_MANY),
+    (b'{"observe":0,"sampled":[]}', NO_EPOCH),
+    (b'{"observe":true,"sampled":[]}', NO_EPOCH),
+    (b'{"observe":"1","sampled":[]}', NO_EPOCH),
+    (b'{"observe":["canary"],"sampled":[]}', NO_EPOCH),
     (b"\xef\xbb\xbf" + GOOD.encode(), NO_JSON),
     (GOOD.encode().replace(b"canary", b"canary\xff"), NO_JSON),
     (b"\xed\xa0\x80", NO_JSON),
@@ -539,7 +540,7 @@ def test_an_unterminated_line_makes_the_helper_exit(target: Host, launchers: Lau
             launcher is not BY_SOCKET
         ):  # there, the reason goes to the journal, and unread input discards the hello
             assert (done.returncode, said(done)) == (64, [])
-            assert done.stderr == "serviceswitch: a request line is longer than 4096 bytes; exiting\n"
+            assert done.stderr == "serviceswitch: a request line is longer than 16384 bytes; exiting\n"
         assert decisions(target) == [("denied", "", "")]
 
 

@@ -378,7 +378,8 @@ def test_a_mistake_in_the_bridge_is_refused(line: str, message: str) -> None:
             (
                 "4:5: groups.web.pin: unknown key 'pin'; allowed keys: name, units, containers, "
                 "compose, engine, commands, check, type, "
-                "actions, restart, interval_seconds, timeout_seconds, user, directory, detach, "
+                "actions, restart, alert, restart_when, interval_seconds, timeout_seconds, user, "
+                "directory, detach, "
                 "assume_state, momentary"
             ),
             id="an unknown key",
@@ -906,7 +907,7 @@ def test_more_accessories_than_homekit_allows_are_refused(
     lines = [f"  g{n}: {{units: [a], restart: {'true' if n < restarts else 'false'}}}" for n in range(groups)]
     assert len(config("\n".join(["groups:", *lines[1:]])).groups) == groups - 1
     assert problems("\n".join(["groups:", *lines])) == (
-        "2:3: groups: needs 150 accessories, restart switches included; "
+        "2:3: groups: needs 150 accessories, restart switches and sensors included; "
         "HomeKit allows at most 149 behind a bridge"
     )
 
@@ -996,7 +997,7 @@ TOO_DEEP = "nested too deeply; at most 8 levels are allowed"
         pytest.param(
             "ä: 'ü\0'".encode(),
             "1:1: the key 'groups' is missing; it is required\n"
-            "1:1: ä: unknown key 'ä'; allowed keys: bridge, helper, groups\n"
+            "1:1: ä: unknown key 'ä'; allowed keys: bridge, helper, alert_command, groups\n"
             "1:6: the invisible character U+0000 is not allowed; remove it or use spaces",
             id="NUL",
         ),
@@ -1018,7 +1019,7 @@ TOO_DEEP = "nested too deeply; at most 8 levels are allowed"
         pytest.param(
             "a: \u202eb".encode(),
             "1:1: the key 'groups' is missing; it is required\n"
-            "1:1: a: unknown key 'a'; allowed keys: bridge, helper, groups\n"
+            "1:1: a: unknown key 'a'; allowed keys: bridge, helper, alert_command, groups\n"
             "1:4: the invisible character U+202E is not allowed; remove it or use spaces",
             id="text that looks like other text",
         ),

@@ -28,16 +28,20 @@ from hkswitch.model import config_keys
 from hkswitch.model.config import BridgeConfig, Config, parse
 from hkswitch.model.errors import ConfigError, Exit, Problem
 from hkswitch.model.group import Commands, Group
+from hkswitch.model.unit_state import UnitFailure, Usage
 from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.helper import (
+    ALERT_STATES,
     CONFIRM_AT_LENGTH_MS,
     CONFIRM_MS,
     LONGEST_TOKEN,
+    Alert,
     Hello,
     Ping,
     encode_message,
     parse_request,
 )
+from hkswitch.protocol.helper_replies import LARGEST_AMOUNT
 from hkswitch.protocol.json_lines import LARGEST_ID, LONGEST_NAME, MalformedMessage
 from tests.fuzz.changes import (
     NUMBERS,
@@ -76,6 +80,7 @@ SIMPLE: dict[object, st.SearchStrategy[Any]] = {
     str: texts,
     int: st.integers(1, LARGEST_ID),
     bool: st.booleans(),
+    float: st.floats(0, LARGEST_ID),
     type(None): st.none(),
     Exit: st.sampled_from([code for code in Exit if code is not Exit.OK]),
 }
@@ -87,6 +92,12 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "device_id": st.from_regex(r"([0-9A-F]{2}:){5}[0-9A-F]{2}", fullmatch=True),
 }
 """Fields that may be less than their types allow."""
+OWN_FIELDS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
+    Alert: {"state": st.sampled_from(sorted(ALERT_STATES))},
+    UnitFailure: {"run": st.text("0123456789abcdef", min_size=1, max_size=32)},
+    Usage: {name: st.none() | st.integers(0, LARGEST_AMOUNT) for name in ("cpu_ns", "memory_bytes")},
+}
+"""The same of one type."""
 SAYS = {Operation.UNPAIR: ["controller"], Operation.ACT: ["action", "group"]}
 """What a question says besides what it asks."""
 
@@ -114,12 +125,14 @@ def messages(kind: object) -> st.SearchStrategy[Any]:
 def parts(kind: type, names: list[str], **others: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Values with all of these fields, and no others than the defaults."""
     hints = get_type_hints(kind)
-    drawn = {name: FIELDS[name] if name in FIELDS else messages(hints[name]) for name in names} | others
+    limited = FIELDS | OWN_FIELDS.get(kind, {})
+    drawn = {name: limited[name] if name in limited else messages(hints[name]) for name in names} | others
     return st.fixed_dictionaries(drawn).map(lambda given: kind(**given))
 
 
 SMALL = b"""\
 bridge: {name: Homelab, interface: [eth0, eth1], port: 51826}
+alert_command: [/opt/notify, "-t"]
 groups:
   a-1:
     name: File Server
@@ -127,6 +140,8 @@ groups:
     check: [/bin/true, "-x y", ""]
     actions: [start, stop, restart]
     restart: true
+    alert: contact
+    restart_when: {cpu_percent: 65, memory_mib: 900, for_seconds: 60, at_most_per_hour: 2}
     interval_seconds: 9
   b:
     commands:

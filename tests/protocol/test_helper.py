@@ -11,17 +11,21 @@ from hkswitch.model.unit_state import (
     JobResult,
     LoadState,
     ProbeResult,
+    UnitFailure,
     UnitResult,
     UnitState,
+    Usage,
 )
 from hkswitch.protocol.helper import (
     CONFIRM_AT_LENGTH_MS,
+    CONFIRM_MS,
     HELPER_PROTOCOL,
     LONGEST_DETAIL,
     LONGEST_REPLY_BYTES,
     LONGEST_REQUEST_BYTES,
     MOST_STATES,
     Accepted,
+    Alert,
     Complete,
     ConfigUpdate,
     DaemonMessage,
@@ -36,12 +40,14 @@ from hkswitch.protocol.helper import (
     Refused,
     Reply,
     Request,
+    SamplesUpdate,
     StatesUpdate,
     encode_message,
     parse_request,
 )
 from hkswitch.protocol.helper_replies import parse_reply
 from hkswitch.protocol.json_lines import MalformedMessage
+from hkswitch.protocol.report import MOST_GROUPS
 
 TOKEN = "0123456789abcdef" * 2
 UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
@@ -51,6 +57,10 @@ ASKS: list[DaemonMessage] = [
     Request(2**53, Action.RESTART, "ä", "", CONFIRM_AT_LENGTH_MS),
     Ping(9),
     Observe(1),
+    Observe(2, ("web", "lamp")),
+    Request(8, Action.RESTART, "web", TOKEN, CONFIRM_MS, by_rule=True),
+    Alert(9, "web", TOKEN, "failed", 'web.service failed: 100 % "quoted", ä'),
+    Alert(9, "web", TOKEN, "unknown", ""),
 ]
 REPLIES: list[Reply] = [
     Hello("1.2.3"),
@@ -69,6 +79,11 @@ REPLIES: list[Reply] = [
     StatesUpdate(
         2, {}, {"lamp": ProbeUpdate(None), "web": ProbeUpdate(ProbeResult.OFF, "/opt/check exited with 1")}
     ),
+    StatesUpdate(2, {}, {}, {"a.service": UnitFailure("0f", False, "a.service failed"), "b.service": None}),
+    SamplesUpdate(
+        2, 17.25, (Usage("a.service", "0f", 3.5, 2**62, None), Usage("docker/a", "x", 0.0, None, 0))
+    ),
+    SamplesUpdate(2, 0.0, ()),
     Complete(3),
     Lost(4, "cannot talk to systemd"),
     ConfigUpdate("config.yaml:1:1: wrong"),
@@ -99,7 +114,20 @@ def test_what_the_helper_says_survives_the_pipe(reply: Reply) -> None:
 
 def request(**changes: object) -> bytes:
     """A good request but for the changes; a key that becomes `...` is left out."""
-    body = {"id": 1, "action": "start", "group": "a", "token": TOKEN, "confirm_ms": 200} | changes
+    body = {
+        "id": 1,
+        "action": "start",
+        "group": "a",
+        "token": TOKEN,
+        "confirm_ms": 200,
+        "by_rule": False,
+    } | changes
+    return json.dumps({key: value for key, value in body.items() if value is not ...}).encode()
+
+
+def alert(**changes: object) -> bytes:
+    """A good alert but for the changes."""
+    body = {"id": 1, "group": "a", "token": TOKEN, "state": "failed", "reason": "a.service failed"} | changes
     return json.dumps({key: value for key, value in body.items() if value is not ...}).encode()
 
 
@@ -123,6 +151,7 @@ A_NUMBER = "must be an integer from 1 to 9007199254740992"
 A_NAME = "must be a string of at most 256 characters"
 A_TOKEN = "'token' must be a string of at most 64 characters"
 A_TIME = "'confirm_ms' must be 200 or 1000"
+SAMPLED = "'sampled' must be a list of at most 149 groups"
 AN_ACTION = "'action' must be one of start, stop, restart"
 
 MALFORMED_REQUESTS: list[tuple[bytes, int | None, str]] = [
@@ -167,16 +196,33 @@ MALFORMED_REQUESTS: list[tuple[bytes, int | None, str]] = [
     (request(confirm_ms=1), 1, A_TIME),
     (request(confirm_ms=201), 1, A_TIME),
     (request(confirm_ms=86_400_000), 1, A_TIME),
+    (request(by_rule=...), 1, "'by_rule' is missing"),
+    (request(by_rule=1), 1, "'by_rule' must be true or false"),
+    (request(by_rule=None), 1, "'by_rule' must be true or false"),
+    (alert(state=...), 1, "'state' is missing"),
+    (alert(state="crashed"), 1, "'state' must be the state of a group"),
+    (alert(state=None), 1, f"'state' {A_NAME}"),
+    (alert(reason="a\nb"), 1, "'reason' must be printable"),
+    (alert(reason="\x1b[31m"), 1, "'reason' must be printable"),
+    (alert(reason="x" * 501), 1, "'reason' must be a string of at most 500 characters"),
+    (alert(token=...), 1, "'token' is missing"),
+    (alert(action="alert"), 1, "unexpected key"),
+    (alert(id=0), None, f"'id' {A_NUMBER}"),
+    (b'{"observe":1}', None, "'sampled' is missing"),
+    (b'{"observe":1,"sampled":"web"}', None, SAMPLED),
+    (b'{"observe":1,"sampled":{}}', None, SAMPLED),
+    (b'{"observe":1,"sampled":[1]}', None, SAMPLED),
+    (json.dumps({"observe": 1, "sampled": ["web"] * 150}).encode(), None, SAMPLED),
     (b'{"ping":0}', None, f"'ping' {A_NUMBER}"),
     (b'{"ping":true}', None, f"'ping' {A_NUMBER}"),
     (b'{"ping":1,"id":1}', None, "unexpected key"),
-    (b'{"observe":true}', None, f"'observe' {A_NUMBER}"),
-    (b'{"observe":0}', None, f"'observe' {A_NUMBER}"),
-    (b'{"observe":null}', None, f"'observe' {A_NUMBER}"),
-    (b'{"observe":["lamp"]}', None, f"'observe' {A_NUMBER}"),
+    (b'{"observe":true,"sampled":[]}', None, f"'observe' {A_NUMBER}"),
+    (b'{"observe":0,"sampled":[]}', None, f"'observe' {A_NUMBER}"),
+    (b'{"observe":null,"sampled":[]}', None, f"'observe' {A_NUMBER}"),
+    (b'{"observe":["lamp"],"sampled":[]}', None, f"'observe' {A_NUMBER}"),
     (b'{"observe":1,"observe":2}', None, "duplicate key"),
-    (b'{"observe":1,"group":"lamp"}', None, "unexpected key"),
-    (b'{"observe":1,"ping":1}', None, "unexpected key"),
+    (b'{"observe":1,"sampled":[],"group":"lamp"}', None, "unexpected key"),
+    (b'{"observe":1,"sampled":[],"ping":1}', None, "unexpected key"),
 ]
 
 
@@ -189,8 +235,16 @@ def test_what_is_not_a_request_is_refused(line: bytes, request_id: int | None, r
     assert (caught.value.request_id, str(caught.value)) == (request_id, reason)
 
 
-def test_the_longest_request_fits_into_a_line() -> None:
-    longest = Request(2**53, Action.RESTART, "\U0001f4a1" * 256, "x" * 64, CONFIRM_AT_LENGTH_MS)
+@pytest.mark.parametrize(
+    "longest",
+    [
+        Request(2**53, Action.RESTART, "\U0001f4a1" * 256, "x" * 64, CONFIRM_AT_LENGTH_MS, by_rule=True),
+        Observe(2**53, ("x" * 64,) * MOST_GROUPS),
+        Alert(2**53, "x" * 64, "x" * 64, "unknown", "\U0001f4a1" * LONGEST_DETAIL),
+    ],
+    ids=["request", "observe", "alert"],
+)
+def test_the_longest_requests_fit_into_a_line(longest: DaemonMessage) -> None:
     assert len(encode_message(longest)) <= LONGEST_REQUEST_BYTES
 
 
@@ -224,13 +278,13 @@ GOOD: dict[str, dict[str, Any]] = {
 def test_there_is_a_good_message_of_each_type() -> None:
     assert GOOD.keys() == {
         *("hello", "pong", "accepted", "finished", "refused", "config"),
-        *("group", "states", "complete", "lost"),
+        *("group", "states", "samples", "complete", "lost"),
     }
     for body in GOOD.values():
         assert parse_reply(json.dumps(body).encode()) is not None
 
 
-OPTIONAL = {("hello", "protocol")}
+OPTIONAL = {("hello", "protocol"), ("states", "failures")}
 
 
 @pytest.mark.parametrize(
@@ -260,6 +314,22 @@ def test_a_message_lacks_none_of_its_keys(kind: str, key: str) -> None:
         ("finished", "units", [{"unit": "a", "job": "done", "detail": "x" * 501}]),
         ("finished", "units", [{"unit": "x" * 257, "job": "done", "detail": ""}]),
         ("finished", "superseded", 0),
+        ("states", "failures", {}),
+        ("states", "failures", [["a", "run", False]]),
+        ("states", "failures", [["a", "run", 0, "reason"]]),
+        ("states", "failures", [["a", "run", False, "x" * 501]]),
+        ("states", "failures", [["a", "x" * 257, False, "reason"]]),
+        ("states", "failures", [["a", "run", False, "reason"], ["a", "", False, ""]]),
+        ("samples", "at_seconds", "1"),
+        ("samples", "at_seconds", True),
+        ("samples", "at_seconds", -1),
+        ("samples", "at_seconds", 1e300),
+        ("samples", "usages", [["a", "run", 1, 2]]),
+        ("samples", "usages", [["a", "run", 1, -2, 0]]),
+        ("samples", "usages", [["a", "run", 1, 2.5, 0]]),
+        ("samples", "usages", [["a", "run", 1, 2**64, 0]]),
+        ("samples", "usages", [["a", "run", None, 2, 0]]),
+        ("samples", "usages", [["a" * 257, "run", 1, 2, 0]]),
         ("refused", "id", "1"),
         ("refused", "reason", None),
         ("refused", "reason", "x" * 501),

@@ -237,7 +237,7 @@ async def test_a_malformed_line_is_refused_and_ends_nothing(serving: Serving) ->
 
 async def test_a_line_without_an_end_ends_it(serving: Serving) -> None:
     serving.send(b"x" * (LONGEST_REQUEST_BYTES * 2 + 1))
-    assert await serving.end() == (64, "serviceswitch: a request line is longer than 4096 bytes; exiting\n")
+    assert await serving.end() == (64, "serviceswitch: a request line is longer than 16384 bytes; exiting\n")
 
 
 async def test_the_end_of_its_input_ends_it(serving: Serving) -> None:

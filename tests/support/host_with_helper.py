@@ -12,7 +12,8 @@ from hkswitch.backend.helper_transport import SudoTransport
 from hkswitch.model.config import parse
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import ActiveState, GroupState, LoadState, UnitState
+from hkswitch.model.unit_state import ActiveState, GroupState, LoadState, Sample, UnitState
+from hkswitch.protocol.helper import HELPER_PROTOCOL
 
 PATCHED = Path(__file__).with_name("patched_helper.py")
 
@@ -38,11 +39,15 @@ class Recorder:
     changes: list[tuple[str, Observed]] = field(default_factory=list)
     """Observations that differ from the last one of their group, in order."""
     notices: int = 0
+    samples: list[tuple[str, Sample]] = field(default_factory=list)
 
     def observed(self, group_id: str, observed: Observed) -> None:
         if self.last.get(group_id) != observed:
             self.changes.append((group_id, observed))
         self.last[group_id] = observed
+
+    def sampled(self, group_id: str, sample: Sample) -> None:
+        self.samples.append((group_id, sample))
 
     def noticed(self) -> None:
         self.notices += 1
@@ -124,10 +129,12 @@ def patched(config_file: Path, **values: object) -> list[str]:
     return [sys.executable, str(PATCHED), str(config_file), *words]
 
 
-SCRIPT = """\
+SCRIPT = (
+    f"PROTOCOL = {HELPER_PROTOCOL}\n"
+    """\
 import itertools, json, os, sys, time
 def say(kind, **fields): print(json.dumps({"type": kind, **fields}), flush=True)
-def hello(protocol=2): say("hello", version="1", protocol=protocol)
+def hello(protocol=PROTOCOL): say("hello", version="1", protocol=protocol)
 def asked():
     line = sys.stdin.readline()
     if not line: sys.exit(0)
@@ -153,6 +160,7 @@ def finish(request, *units):
     results = [{"unit": name, "job": job, "detail": ""} for name, job in units]
     say("finished", id=request["id"], units=results, superseded=False)
 """
+)
 """The beginning of every scripted helper."""
 
 
