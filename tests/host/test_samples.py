@@ -56,7 +56,7 @@ ExecStart=/bin/sh -c 'while :; do :; done'
 REASON: Final = "burner.service: 100 % \"of\" 'it', $HOME ${HOME} \\n \\x41 %n %h ü 🚨 `id` $(id) #; exit"
 
 
-class Measured(NamedTuple):
+class SampleRow(NamedTuple):
     """A row of a sample; `at_seconds` is that of the sample."""
 
     run: str
@@ -95,12 +95,12 @@ def helper(host: Host) -> Iterator[Session]:
         yield helper
 
 
-def sample(helper: Session, epoch: int, *groups: str) -> dict[str, Measured]:
+def sample(helper: Session, epoch: int, *groups: str) -> dict[str, SampleRow]:
     """Ask for a sample, and return its rows."""
     helper.send(encode_message(Observe(epoch, groups)).decode())
     while (reply := helper.reply())["type"] != "samples" or reply["epoch"] != epoch:
         pass
-    return {member: Measured(*rest, reply["at_seconds"]) for member, *rest in reply["usages"]}
+    return {row[0]: SampleRow._make((*row[1:], reply["at_seconds"])) for row in reply["usages"]}
 
 
 def test_a_unit_has_the_cpu_time_of_its_run_since_its_start(host: Host, helper: Session) -> None:
