@@ -330,10 +330,10 @@ def test_the_helper_takes_what_its_page_says(
 
 
 def test_the_fields_of_the_audit_are_those_of_the_code() -> None:
-    decision = Decision("start", "web", 1)
+    decision = Decision("start", "web", 1, by_rule=True)
     everything = (
         decision,
-        Denial("no", "start", "web", left_out=1),
+        Denial("no", "start", "web", left_out=1, by_rule=True),
         Effect(decision, "failed", (UnitResult("a.service", JobResult.DONE),), 1),
     )
     assert all(all(each) for each in everything)
