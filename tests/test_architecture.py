@@ -70,6 +70,7 @@ MODULE_MAY_IMPORT = {
     "daemon/bridge.py": {"daemon", "hap", "model", "network", "protocol"},
     "daemon/identities.py": {"hap", "model"},
     "daemon/changes.py": {"model"},
+    "daemon/kept_file.py": {"hap", "model"},
     "daemon/location.py": {"daemon", "model", "network"},
     "daemon/debug_log.py": {"model"},
     "daemon/logs.py": {"daemon", "hap", "model"},
