@@ -39,6 +39,10 @@ _log = logging.getLogger(__name__)
 _states_log = logging.getLogger(f"{__name__}.states")
 
 
+WentWrong = Callable[[str, Action, str], None]
+"""Called with a group, an action and the reason, when the host tried the action and it failed."""
+
+
 class Display(Protocol):
     """The display of the switches."""
 
@@ -52,10 +56,13 @@ class Display(Protocol):
 class Switchboard:
     """All switches, between a host and a display."""
 
-    def __init__(self, groups: Iterable[Group], host: Host, display: Display) -> None:
+    def __init__(
+        self, groups: Iterable[Group], host: Host, display: Display, went_wrong: WentWrong = lambda *_: None
+    ) -> None:
         """Do nothing until the first event from the host or the display."""
         self._host = host
         self._display = display
+        self._went_wrong = went_wrong
         self._numbers = count(1)
         self._switches: dict[str, Switch] = {}
         self._since_unix_seconds: dict[str, int] = {}
@@ -264,8 +271,11 @@ class Switchboard:
         _log.debug("%s: request %d: %s", group_id, request.id, result.failure or "done")
         if action is Action.RESTART and result.failure is None and was_idle and self._is_idle(group_id):
             result = result._replace(note=NOTHING_RESTARTED)
+        is_wanted = not request.is_replaced and not request.ended.done()  # it is if the group was removed
         request.end(result)
         self._step(group_id, switch_events.RequestFinished(request.id, result.failure))
+        if result.failure is not None and result.went_wrong and is_wanted:
+            self._went_wrong(group_id, action, result.failure)
 
     def _is_idle(self, group_id: str) -> bool:
         switch = self._switches.get(group_id)
