@@ -20,6 +20,7 @@ from hkswitch.daemon.assumed_states import AssumedStates, AssumingHost
 from hkswitch.daemon.bridge import Bridge, CannotServe
 from hkswitch.daemon.kept_alerts import alerts_file
 from hkswitch.daemon.notify import Notifier
+from hkswitch.daemon.rules import Rules
 from hkswitch.daemon.serving import Environment, Followers, ServedBridge, Serving
 from hkswitch.daemon.signals import signal_or_end, signals
 from hkswitch.daemon.switchboard import Switchboard
@@ -127,7 +128,8 @@ async def serve(
         bridge = Bridge(config.bridge.name, config.groups, state_folder, config.bridge.port)
         alerts = Alerts(config, host, bridge, alerts_file(state_folder))
         switchboard = Switchboard(config.groups, host, bridge, alerts.request_failed)
-        serving = Serving(host, bridge, Followers(switchboard, alerts), environment, config)
+        rules = Rules(config.groups, switchboard, alerts)
+        serving = Serving(host, bridge, Followers(switchboard, alerts, rules), environment, config)
         bridge.tell_of_changes(serving.publish)
         async with server.served(socket_of(state_folder), serving):
             living = asyncio.create_task(serving.live(addresses.changes))

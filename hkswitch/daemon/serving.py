@@ -18,6 +18,7 @@ from hkswitch.daemon.alerts import AlertDisplay, Alerts
 from hkswitch.daemon.bridge import WriteHandler
 from hkswitch.daemon.changes import after_restart, without_restart
 from hkswitch.daemon.location import Location, Movable, NetworkWatch
+from hkswitch.daemon.rules import Rules
 from hkswitch.daemon.signals import first_to_end
 from hkswitch.daemon.switchboard import Display, Switchboard
 from hkswitch.hap.setup_code import Setup
@@ -117,6 +118,7 @@ class Followers(NamedTuple):
 
     switchboard: Switchboard
     alerts: Alerts
+    rules: Rules
 
 
 class Serving:
@@ -132,7 +134,7 @@ class Serving:
     ) -> None:
         self._host = host
         self._bridge = bridge
-        self.switchboard, self.alerts = followers
+        self.switchboard, self.alerts, self._rules = followers
         self.alerts.tell_of_changes(self.switchboard.noticed)
         self._environment = environment
         self._config = config
@@ -196,9 +198,11 @@ class Serving:
         """Pass the state of a group to its latch and its switch."""
         self.alerts.observed(group_id, observed)
         self.switchboard.observed(group_id, observed)
+        self._rules.observed(group_id, observed)
 
     def sampled(self, group_id: str, sample: Sample) -> None:
         """Pass the resources of a group to its rule."""
+        self._rules.sampled(group_id, sample)
 
     def noticed(self) -> None:
         """Tell the environment and the watchers that something has changed."""
@@ -272,6 +276,7 @@ class Serving:
         self._config = after
         self.alerts.regroup(after)
         self.switchboard.regroup(config.groups)
+        self._rules.regroup(config.groups)
         await self._host.watch(config.groups)
         self._location.wanted = after.bridge
         await self._location.settle()
@@ -300,6 +305,7 @@ class Serving:
         """Go offline, and end the requests and the helper."""
         await self._bridge.stop()
         await self.switchboard.close()
+        await self._rules.close()
         await self.alerts.close()
         await self._host.close()
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Final, Protocol
@@ -28,6 +28,9 @@ from hkswitch.model.switch_events import (
 )
 from hkswitch.model.unit_state import Action, ActionResult, GroupState
 from hkswitch.protocol.report import GroupReport, unknown_group
+
+BY_RULE: Final = "rule"
+"""The caller of a rule's restart, in reports and in the log."""
 
 NOTHING_RESTARTED: Final = "nothing was running, so nothing was restarted"
 GROUP_REMOVED: Final = "the group was removed from the configuration"
@@ -95,6 +98,15 @@ class Switchboard:
         """Tell the watchers that the report has changed."""
         for watcher in self._watchers:
             watcher.set()
+
+    def is_on(self, group_id: str) -> bool:
+        """Return whether a group is on, and no request for it is pending."""
+        switch = self._switches.get(group_id)
+        return switch is not None and switch.pending is None and switch.state is GroupState.ON
+
+    def restart_by_rule(self, group_id: str) -> Awaitable[ActionResult]:
+        """Restart what runs of a group because its rule wants it; as `act`."""
+        return self.act(Action.RESTART, group_id, BY_RULE, origin=RequestOrigin.RULE)
 
     def report(self) -> tuple[GroupReport, ...]:
         """Return the state of all groups."""

@@ -10,6 +10,7 @@ from hkswitch.backend.helper_host import HelperHost
 from hkswitch.control.server import Clients
 from hkswitch.daemon.alerts import Alerts
 from hkswitch.daemon.kept_alerts import KeptAlerts
+from hkswitch.daemon.rules import Rules
 from hkswitch.daemon.serving import Followers, Serving
 from hkswitch.daemon.serving import ServedBridge as AnyFront
 from hkswitch.daemon.switchboard import Switchboard
@@ -126,7 +127,7 @@ class Daemon:
         alerts = Alerts(config, self.host, self.front, KeptInMemory())
         self.switchboard = Switchboard(config.groups, self.host, self.front, alerts.request_failed)
         self.outside = Outside(self.file, self.transport.chance.delay_seconds)
-        followers = Followers(self.switchboard, alerts)
+        followers = Followers(self.switchboard, alerts, Rules(config.groups, self.switchboard, alerts))
         self.serving = Serving(self.host, self.front, followers, self.outside, config)
         self.clients = Clients(self.serving, ROOT, None)
         self.terminals = Terminals(self.process, self.clients, self.transport.chance)
