@@ -11,7 +11,7 @@ from hkswitch.containers.following import Following
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.group import MEASURED_SUFFIXES, Engine
-from hkswitch.model.unit_state import UnitState, Usage
+from hkswitch.model.unit_state import UnitFailure, UnitState, Usage
 from hkswitch.protocol.helper import ConfigUpdate
 from hkswitch.serviceswitch.policy import TrustedConfig
 from hkswitch.serviceswitch.probes import Probes, Spawn
@@ -45,13 +45,13 @@ class Observation:
         self._probes = probes
         self._replies = replies
         self._spawn = spawn
-        self._followings = [Following(each, engines, self._told, spawn) for each in Engine]
         self._samples = Samples(measure, self._measurable, self._sampled, spawn)
         self._measured: Collection[str] = ()
         """Groups, from the end of the first reports on: until then, not all containers are known."""
+        self._followings = [Following(each, engines, self._told, spawn) for each in Engine]
         self._applied: Config | None = None
         self._units: tuple[str, ...] | None = None
-        self._of_groups: dict[str, None] = {}
+        self._members: set[str] = set()
         self._all_seen = False
         self._is_complete = False
         self._begun = False
@@ -86,10 +86,12 @@ class Observation:
     def _apply(self, config: Config) -> None:
         self._states.regroup(config.groups)
         self._probes.regroup(config.groups)
+        self._members = {member for group in config.groups for member in group.members}
         contained = [name for group in config.groups for name in group.contained]
         of_engines = [unit for following in self._followings for unit in following.watch(contained)]
-        self._of_groups = dict.fromkeys(unit for group in config.groups for unit in group.units)
-        units = tuple(dict.fromkeys([*self._of_groups, *of_engines]))
+        units = tuple(
+            dict.fromkeys([*(unit for group in config.groups for unit in group.units), *of_engines])
+        )
         if self._units is None or {*units} != {*self._units}:
             self._all_seen = False
             self._spawn(self._watch(units))
@@ -132,11 +134,17 @@ class Observation:
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
         """Update the states of units; a check runs again after each change of its units."""
-        self._states.seen({unit: state for unit, state in units.items() if unit in self._of_groups})
+        self._states.seen({unit: state for unit, state in units.items() if unit in self._members})
         self._probes.seen(units)
         for following in self._followings:
             following.units_seen(units)
         self._replies.wake()
+
+    def failed(self, unit: str, failure: UnitFailure | None) -> None:
+        """Update the failure of a unit, or of one that this timer starts."""
+        if unit in self._members:
+            self._states.failed(unit, failure)
+            self._replies.wake()
 
     def lost(self, why: BusUnavailable) -> None:
         """Forget all states until all units have been read again."""

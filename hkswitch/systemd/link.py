@@ -6,8 +6,10 @@ from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, UnitResult, UnitState, Usage
+from hkswitch.model.unit_state import Action, UnitFailure, UnitResult, UnitState, Usage
 from hkswitch.systemd.command import Command, Ended, ServiceResult
+from hkswitch.systemd.failure_reports import FailureObserver
+from hkswitch.systemd.failures import Failures
 from hkswitch.systemd.units import Begin, Systemd
 
 FIRST_PAUSE_SECONDS: Final = 1
@@ -22,10 +24,13 @@ NEXT_POLL_SECONDS: Final = 0.5
 
 
 class UnitObserver(Protocol):
-    """A receiver of the states of units."""
+    """A receiver of the states and the failures of units."""
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
         """Update the states of units that were read, or changed."""
+
+    def failed(self, unit: str, failure: UnitFailure | None) -> None:
+        """Update the failure of a unit, after its state; None: it has not failed any longer."""
 
     def lost(self, why: BusUnavailable) -> None:
         """Forget all states until all units have been read again."""
@@ -47,6 +52,7 @@ class Link:
         self._connect = connect
         self._observer: UnitObserver | None = None
         self._units: tuple[str, ...] = ()
+        self._failures = Failures()
         self._systemd: Systemd | None = None
         self._connected = asyncio.Event()
         self._tried = asyncio.Event()
@@ -73,6 +79,7 @@ class Link:
                 self._systemd = None
                 self._connected.clear()
             self._tried.set()
+            self._failures.lost()
             observer.lost(self._why)
             pause_seconds = pause_after(pause_seconds, was_lost_soon=loop.time() < soon_until_seconds)
             await asyncio.sleep(pause_seconds)
@@ -85,7 +92,8 @@ class Link:
     async def _see(self, watched: tuple[str, ...], systemd: Systemd | None) -> None:
         if systemd is not None and self._observer is not None:
             with suppress(BusUnavailable):  # keep() reports it
-                await systemd.watch(watched, self._observer.seen)
+                failures = FailureObserver(self._failures, self._observer.failed)
+                await systemd.watch(watched, self._observer.seen, failures)
                 if self._units is watched:  # no later call has replaced it
                     self._observer.found()
 

@@ -14,6 +14,7 @@ from hkswitch.model.unit_state import (
     UnitState,
 )
 from hkswitch.systemd.starts import Starts
+from hkswitch.systemd.watch import UnitSight
 
 JOB_POLL_SECONDS: Final = 0.5
 """The interval between checks for pending jobs."""
@@ -93,3 +94,7 @@ def row_of(bad_name: str) -> Row:
 
 def state_in(row: Row) -> UnitState:
     return UnitState(LoadState(row[2]), ActiveState(row[3]), row[4])
+
+
+def sight_in(row: Row) -> UnitSight:
+    return UnitSight(state_in(row), job=row[_JOB], job_type=row[_JOB + 1])

@@ -216,10 +216,15 @@ _REASONS: Final = {
 _OTHER_COMMANDS: Final = ("ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost")
 
 
-def reason(service: Properties) -> str:
-    """Explain why a service failed, in a few words; empty if systemd does not know."""
+def reason(service: Properties, *, in_start: bool = True) -> str:
+    """Explain why a service failed, in a few words; empty if systemd does not know.
+
+    `in_start`: before it was up.
+    """
     status, code = int(service.get("ExecMainStatus", 0)), service.get("ExecMainCode", 0)
     match result := service.get("Result", ""):
+        case "timeout" if not in_start:
+            return "exceeded its time limit"
         case "exit-code" if code != _EXITED or status == 0:  # not the main process
             return next(_failed_commands(service), "failed (exit-code)")
         case "exit-code" if status == NOT_EXECUTED:

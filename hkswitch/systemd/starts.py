@@ -82,8 +82,7 @@ class Starts:
             rows = await self._connection.call_or_lose(self._manager.list_units_by_names(referenced))
             # An alias has the path of its unit.
             for unit, (*_, path, _, _, _) in zip(referenced, rows, strict=True):
-                name = sdbus.decode_object_path(f"{MANAGER_PATH}/unit", path)
-                starts[unit] = Start(path, StartHistory(name))
+                starts[unit] = Start(path, StartHistory(unit_at(path)))
                 self._by_path[path].append(starts[unit])
             async with self._signals.matching_services():
                 await self._signals.match_units({start.path for start in starts.values()})
@@ -139,12 +138,19 @@ class Starts:
         except sdbus.SdBusBaseError as error:
             raise self._connection.lose(error) from error
 
-    async def why_down(self, unit: str) -> str:
-        """Explain why a service is not up, in a few words; empty if systemd does not know."""
+    async def why_down(self, unit: str, *, in_start: bool = True) -> str:
+        """Explain why a service is not up, like `reason`."""
         with suppress(sdbus.SdBusBaseError):
             if unit.endswith(".service"):
-                return reason(await self._connection.properties(_path_of(unit), SERVICE_INTERFACE))
+                service = await self._connection.properties(_path_of(unit), SERVICE_INTERFACE)
+                return reason(service, in_start=in_start)
         return ""
+
+    async def triggered(self, unit: str) -> tuple[str, ...]:
+        """Return the units that a timer starts; empty if that cannot be read."""
+        with suppress(sdbus.SdBusBaseError):
+            return tuple(await self._connection.property(_path_of(unit), UNIT_INTERFACE, "Triggers"))
+        return ()
 
     async def _why(self, start: Start, result: JobResult) -> str:
         if result is JobResult.ASSERT:
@@ -187,6 +193,11 @@ async def _confirmed(start: Start, confirm_seconds: float, connection: BusConnec
             raise BusUnavailable(connection.why_lost)
         if start.history.has_gone_down or start.history.now.is_up:
             return
+
+
+def unit_at(path: str) -> str:
+    """Return systemd's name of the unit with an object path."""
+    return str(sdbus.decode_object_path(f"{MANAGER_PATH}/unit", path))
 
 
 def _path_of(unit: str) -> str:

@@ -1,29 +1,28 @@
 """Watches units, and runs jobs and commands to their results, on one connection to the bus."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any, Final, Self
 
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, ActiveState, JobResult, UnitResult, UnitState, Usage
+from hkswitch.model.unit_state import Action, JobResult, UnitResult, UnitState, Usage
 from hkswitch.systemd import transient
 from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, BusConnection, owner_of_systemd, sentence
+from hkswitch.systemd.failure_reports import FailureObserver
 from hkswitch.systemd.interface import MANAGER_PATH, SERVICE_INTERFACE, UNIT_INTERFACE, Manager
 from hkswitch.systemd.jobs import Jobs
-from hkswitch.systemd.lost_jobs import row_of, settled, state_in
+from hkswitch.systemd.lost_jobs import row_of, settled, sight_in
 from hkswitch.systemd.resources import measured
 from hkswitch.systemd.signals import Message, Signals
 from hkswitch.systemd.starts import Start, Starts
-from hkswitch.systemd.watch import StatesCallback, WatchedUnits
+from hkswitch.systemd.watch import StatesCallback, UnitSight
+from hkswitch.systemd.watching import Watching
 
 HEARTBEAT_SECONDS: Final = 15
-
-RESTART_WITHIN_SECONDS: Final = 1.0
-"""How long, on systemd 252, a crashed unit keeps its state while it waits for its next start."""
 
 Begin = Callable[[], None]
 Method = Callable[[str, str], Awaitable[str]]
@@ -44,11 +43,10 @@ class Systemd:
         self._signals = Signals(connection, owner)
         self._jobs = Jobs()
         self._starts = Starts(connection, self._signals)
-        self._watch: WatchedUnits | None = None
+        self._watching = Watching(connection, self._signals, self._starts, self._list)
         self._commands: dict[str, dict[str, Any]] = {}
         self._job_subscription: list[asyncio.Future[None]] = []
         self._change_subscription: list[asyncio.Future[None]] = []
-        self._refreshing: set[asyncio.Future[None]] = set()
 
     @classmethod
     async def connect(cls, open_connection: Callable[[], BusConnection] = BusConnection) -> Self:
@@ -76,46 +74,38 @@ class Systemd:
 
     def close(self) -> None:
         """Close the connection: awaited jobs and replies fail as lost, and the watch ends."""
-        self._watch = None
+        self._watching.close()
         self._signals.forget()
         self._jobs.lose(BusUnavailable("the connection was closed"))
-        for task in self._refreshing:
-            task.cancel()
+        for subscription in (*self._job_subscription, *self._change_subscription):
+            subscription.cancel()
         self._connection.close()
 
     async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         """Return the states of units now; raises `BusUnavailable`."""
-        return {name: state for name, (_, state) in (await self._list(units)).items()}
+        return {name: sight.state for name, (_, sight) in (await self._list(units)).items()}
 
     async def usages(self, units: Iterable[str]) -> list[Usage]:
         """Return the resources of those units that run; raises `BusUnavailable`."""
         listed = (await self._list(units)).items()
-        running = {unit: path for unit, (path, state) in listed if state.is_running}
+        running = {unit: path for unit, (path, sight) in listed if sight.state.is_running}
         return await measured(self._connection, running)
 
     async def main_process(self, service: str) -> int:
         """Return the main process of a service, 0 if there is none; raises `BusUnavailable`."""
         return await self._starts.main_process(service)
 
-    async def watch(self, units: Iterable[str], on_states: StatesCallback) -> None:
-        """Pass the states of all units to `on_states` before it returns, and changes until the next watch."""
-        watch = self._watch = WatchedUnits(tuple(dict.fromkeys(units)), on_states)
-        await self._subscribe_to_changes()
-        if watch is self._watch:  # else the watch that replaced it reads them
-            await self._refresh()
+    async def watch(
+        self, units: Iterable[str], on_states: StatesCallback, failures: FailureObserver | None = None
+    ) -> None:
+        """Pass the states of all units to `on_states` before it returns, and changes until the next watch.
 
-    async def _refresh(self, only: Collection[str] | None = None) -> None:
-        """Read all watched units again, or `only` some."""
-        watch = self._watch
-        if watch is None or not watch.units:
-            return
-        units = watch.units if only is None else [unit for unit in watch.units if unit in only]
-        with watch.reading() as signaled:
-            listed = await self._list(units)
-            if await self._signals.match_units({path for path, _ in listed.values()}):
-                listed = await self._list(units)  # earlier changes were not signaled
-        if watch is self._watch:
-            watch.read(listed, signaled)
+        `failures` is told of those that have failed, a moment later.
+        """
+        watch = self._watching.begin(units, on_states, failures)
+        await self._subscribe_to_changes()
+        if self._watching.is_current(watch):  # else the watch that replaced it reads them
+            await self._watching.refresh()
 
     async def run(
         self, action: Action, units: Iterable[str], confirm_seconds: float, begin: Begin = lambda: None
@@ -244,11 +234,11 @@ class Systemd:
             return UnitResult(unit, result)
         return await self._starts.outcome(start, unit, action, (job, result), confirm_seconds)
 
-    async def _list(self, units: Iterable[str]) -> dict[str, tuple[str, UnitState]]:
+    async def _list(self, units: Iterable[str]) -> dict[str, tuple[str, UnitSight]]:
         """Return the object path and state of each unit, by the requested name, which may be an alias."""
         names = list(units)
         rows = await self._rows(names)
-        return {name: (row[6], state_in(row)) for name, row in zip(names, rows, strict=True)}
+        return {name: (row[6], sight_in(row)) for name, row in zip(names, rows, strict=True)}
 
     async def _rows(self, names: list[str]) -> list[tuple[Any, ...]]:
         """Return a row for each unit; systemd omits some invalid names, and rejects the call for others."""
@@ -278,7 +268,6 @@ class Systemd:
         """Begin once, and wait; if one caller is cancelled, the others keep waiting."""
         if not subscription:
             subscription.append(asyncio.ensure_future(begin()))
-            self._refreshing.add(subscription[0])
             subscription[0].add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait(subscription)
         if subscription[0].cancelled():  # by `close`: the waiting caller gets an error
@@ -304,8 +293,8 @@ class Systemd:
             command.update(changed)
 
     def _unit_changed(self, message: Message) -> None:
-        path, watch = message.path, self._watch
-        is_watched = watch is not None and watch.needs(path)
+        path = message.path
+        is_watched = self._watching.needs(path)
         if not is_watched and not self._starts.needs(path):
             return
         interface, changed, _ = message.get_contents()
@@ -315,26 +304,12 @@ class Systemd:
         if interface != UNIT_INTERFACE or "ActiveState" not in properties:
             return
         self._starts.changed(path, properties)
-        if watch is not None and is_watched:
-            self._take_change(watch, path, properties)
-
-    def _take_change(self, watch: WatchedUnits, path: str, properties: Mapping[str, Any]) -> None:
-        active, sub = ActiveState(properties["ActiveState"]), properties["SubState"]
-        has_job = properties.get("Job", (0, "/"))[0] != 0
-        if active is ActiveState.INACTIVE and has_job and watch.waits_to_restart(path):
-            # On systemd 252, a crashed unit that restarts is inactive for a moment, with a job.
-            later = asyncio.get_running_loop().call_later
-            later(RESTART_WITHIN_SECONDS, self._refresh_soon, watch.names_at(path))
-            return
-        watch.changed(path, active, sub)
-        if watch.is_missing(path):
-            self._refresh_soon(watch.names_at(path))  # it changed, so it exists now
+        if is_watched:
+            self._watching.changed(path, properties)
 
     def _unit_removed(self, message: Message) -> None:
-        """Read a unit that systemd unloaded: a transient one is gone, others are loaded again."""
         _, path = message.get_contents()
-        if self._watch is not None and self._watch.take_changed(path):
-            self._refresh_soon(self._watch.names_at(path))
+        self._watching.unit_removed(path)
 
     def _owner_changed(self, message: Message) -> None:
         name, _, owner = message.get_contents()
@@ -343,16 +318,5 @@ class Systemd:
 
     def _reloading(self, message: Message) -> None:
         starts = message.get_contents()
-        if not starts and self._watch is not None:
-            self._refresh_soon(None)
-
-    def _refresh_soon(self, only: Collection[str] | None) -> None:
-        if self._connection.lost.is_set() or self._watch is None:
-            return
-        task = asyncio.ensure_future(self._refresh_if_possible(only))
-        self._refreshing.add(task)
-        task.add_done_callback(self._refreshing.discard)
-
-    async def _refresh_if_possible(self, only: Collection[str] | None) -> None:
-        with suppress(BusUnavailable):  # until_lost() notices, and the next connection reads everything
-            await self._refresh(only)
+        if not starts:
+            self._watching.reloaded()

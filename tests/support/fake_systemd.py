@@ -56,6 +56,8 @@ class Unit:
     began_seconds: float = 0
     """When it left the state inactive."""
     main_began_seconds: float = 0
+    triggers: tuple[str, ...] = ()
+    """The units that it starts, as a timer."""
 
     @property
     def path(self) -> str:
@@ -116,6 +118,9 @@ class FakeSystemd:
     holds_list: Callable[[list[str]], bool] = lambda _: False
     """Whether the answer to a list of these units waits for `release_lists`."""
     held_lists: list[Message] = field(default_factory=list)
+    holds_services: bool = False
+    """Whether reads of services' properties wait for `release_services`."""
+    held_reads: list[Message] = field(default_factory=list)
     held_commands: list[tuple[Unit, str, Outcome]] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
     """Methods whose next call fails, as when memory runs out."""
@@ -145,6 +150,8 @@ class FakeSystemd:
         self.on_read = lambda *_: None
         self.holds_list = lambda _: False
         self.held_lists.clear()
+        self.holds_services = False
+        self.held_reads.clear()
         self.held_commands.clear()
         self._running.clear()
 
@@ -212,7 +219,10 @@ class FakeSystemd:
         unit.refs += holders
         return Message.new_method_return(message)
 
-    def _properties(self, message: Message) -> Message:
+    def _properties(self, message: Message) -> Message | bool:
+        if self.holds_services and message.body[0] != UNIT:
+            self.held_reads.append(message)
+            return True
         unit = next((unit for unit in self.units.values() if unit.path == message.path), Unit("none"))
         self.reads.append((unit.name, *message.body))
         self.on_read(unit, message.body[-1])
@@ -268,6 +278,15 @@ class FakeSystemd:
                 self.held_lists.append(message)
             else:
                 self.bus.send(self._list(message, message.body[0]))
+
+    def release_services(self) -> None:
+        """Answer the pending reads of services' properties, and later ones at once."""
+        self.holds_services = False
+        held, self.held_reads = self.held_reads, []
+        for message in held:
+            answer = self._properties(message)
+            assert isinstance(answer, Message)
+            self.bus.send(answer)
 
     def release(self, name: str, *, active: str, sub: str) -> None:
         """Finish the job of a held unit."""
@@ -334,6 +353,7 @@ def unit_properties(unit: Unit) -> dict[str, Variant]:
         "ActiveState": Variant("s", unit.active),
         "SubState": Variant("s", unit.sub),
         "InvocationID": Variant("ay", _invocation(unit.starts)),
+        "Triggers": Variant("as", [*unit.triggers]),
         "ConditionResult": Variant("b", unit.condition and unit.starts > 0),
         "Conditions": Variant(
             "a(sbbsi)", [["ConditionPathExists", False, False, "/x", 1 if unit.condition else -1]]

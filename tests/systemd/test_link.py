@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, JobResult, UnitResult, UnitState
+from hkswitch.model.unit_state import Action, JobResult, UnitFailure, UnitResult, UnitState
 from hkswitch.systemd import connection
 from hkswitch.systemd import link as module
 from hkswitch.systemd.command import Command, ServiceResult
@@ -29,6 +29,9 @@ class Recorder:
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
         self.units |= units
+
+    def failed(self, unit: str, failure: UnitFailure | None) -> None:
+        pass
 
     def lost(self, why: BusUnavailable) -> None:
         assert str(why)

@@ -24,7 +24,7 @@ from hkswitch.model.unit_state import (
     UnitResult,
     UnitState,
 )
-from hkswitch.systemd import signals, units
+from hkswitch.systemd import signals, watching
 from hkswitch.systemd.connection import MOST_CALLS_IN_FLIGHT
 from hkswitch.systemd.interface import SERVICE_INTERFACE
 from hkswitch.systemd.units import Systemd
@@ -313,7 +313,7 @@ async def test_a_crashed_unit_that_passes_through_inactive_has_failed_until_the_
 async def test_a_crashed_unit_that_stays_inactive_is_believed_after_a_moment(
     fake: FakeSystemd, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "RESTART_WITHIN_SECONDS", 0.1)
+    monkeypatch.setattr(watching, "RESTART_WITHIN_SECONDS", 0.1)
     fake.reset(Unit("a.service", active="activating", sub="auto-restart"))
     seen = UnitSnapshot()
     await systemd.watch(["a.service"], seen.sink)

@@ -3,7 +3,7 @@
 import pytest
 
 from hkswitch.model.unit_state import ActiveState, LoadState, UnitState
-from hkswitch.systemd.watch import WatchedUnits
+from hkswitch.systemd.watch import UnitSight, WatchedUnits
 
 PATH = "/a"
 UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
@@ -15,13 +15,13 @@ def test_of_two_reads_at_once_each_hears_until_its_own_end(first_ends_first: boo
     told: list[UnitState] = []
     watch = WatchedUnits(("a.service",), lambda units: told.extend(units.values()))
     with watch.reading() as signaled:
-        watch.read({"a.service": (PATH, DOWN)}, signaled)
+        watch.read({"a.service": (PATH, UnitSight(DOWN))}, signaled)
     first, second = watch.reading(), watch.reading()
     heard_by = {first: first.__enter__(), second: second.__enter__()}
     ends_first, ends_last = (first, second) if first_ends_first else (second, first)
     ends_first.__exit__(None, None, None)
-    watch.changed(PATH, UP.active, UP.sub)
+    watch.changed(PATH, UnitSight(UP))
     ends_last.__exit__(None, None, None)
-    watch.read({"a.service": (PATH, DOWN)}, heard_by[ends_last])  # answered before the change
+    watch.read({"a.service": (PATH, UnitSight(DOWN))}, heard_by[ends_last])  # answered before the change
     assert told == [DOWN, UP, UP]
     assert not watch.needs("/other")

@@ -10,7 +10,7 @@ import pytest
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, ActiveState, JobResult, UnitResult, UnitState
+from hkswitch.model.unit_state import Action, ActiveState, JobResult, UnitFailure, UnitResult, UnitState
 from hkswitch.systemd.command import Command, ServiceResult
 from hkswitch.systemd.connection import CALL_TIMEOUT_SECONDS, bus_itself
 from hkswitch.systemd.link import Link
@@ -33,6 +33,9 @@ class Recorder:
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
         self.units |= units
+
+    def failed(self, unit: str, failure: UnitFailure | None) -> None:
+        pass
 
     def lost(self, why: BusUnavailable) -> None:
         self.events.append(str(why).rpartition(": ")[2])
