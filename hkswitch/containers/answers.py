@@ -44,6 +44,9 @@ class Container(NamedTuple):
     """Whether it was made by `docker compose run`."""
     network_of: str = ""
     """The ID of the container whose network it shares, such as that of a VPN."""
+    started: str = ""
+    """When it was started last, as the engine writes it."""
+    is_out_of_memory: bool = False
 
 
 class Change(NamedTuple):
@@ -52,6 +55,10 @@ class Change(NamedTuple):
     id: str
     name: str
     project: str
+    action: str = ""
+    """A word that both engines have, such as `die`, or one of them."""
+    signal: str = ""
+    """The number of a signal that Docker was asked to send."""
 
 
 def parse_ids(body: bytes) -> list[str]:
@@ -77,18 +84,24 @@ def parse_container(body: bytes) -> Container:
         unit=_at(labels, str, "PODMAN_SYSTEMD_UNIT"),
         is_one_off=_at(labels, str, "com.docker.compose.oneoff") == "True",
         network_of=_at(found, str, "HostConfig", "NetworkMode").partition("container:")[2],
+        started=printable(_at(found, str, "State", "StartedAt")),
+        is_out_of_memory=_at(found, bool, "State", "OOMKilled"),
     )
+
+
+def parse_stopped_by_user(body: bytes) -> bool:
+    """Return whether a user of Podman stopped or killed a container, from Podman's own description of it."""
+    return _at(_parsed(body, dict), bool, "State", "StoppedByUser")
 
 
 def parse_event(line: bytes) -> Change | None:
     """Return the container that an event is about; None if it is about a program in one, or a clean-up."""
     found = _parsed(line, dict)
-    if _at(found, str, "Action").startswith(("exec", "prune")):
+    if (action := _at(found, str, "Action")).startswith(("exec", "prune")):
         return None
     attributes = _at(found, dict, "Actor", "Attributes")
-    return Change(
-        _id(found, "Actor", "ID"), _at(attributes, str, "name"), _at(attributes, str, PROJECT_LABEL)
-    )
+    name, project, signal = (_at(attributes, str, key) for key in ("name", PROJECT_LABEL, "signal"))
+    return Change(_id(found, "Actor", "ID"), name, project, action, signal)
 
 
 def parse_error(body: bytes) -> str:
@@ -114,6 +127,6 @@ def _at(found: Any, kind: type[_T], *path: str) -> _T:  # noqa: ANN401 -- parsed
     """Return the value at `path`, an empty one if there is none."""
     for key in path:
         found = found.get(key) if isinstance(found, dict) else None
-    if isinstance(found, bool) or not (found is None or isinstance(found, kind)):
+    if (isinstance(found, bool) and kind is not bool) or not (found is None or isinstance(found, kind)):
         raise EngineUnavailable(f"the engine's {path[-1]!r} is not a {kind.__name__}")
     return kind() if found is None else found

@@ -5,7 +5,14 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
-from hkswitch.containers.answers import Container, EngineUnavailable, parse_container, parse_error, parse_ids
+from hkswitch.containers.answers import (
+    Container,
+    EngineUnavailable,
+    parse_container,
+    parse_error,
+    parse_ids,
+    parse_stopped_by_user,
+)
 from hkswitch.containers.connection import (
     DONE,
     DONE_BEFORE,
@@ -54,6 +61,16 @@ class Engines:
             return unavailable(why), []
         found = [container for container in found if member.has(container)]
         return member.state(found), found
+
+    async def stopped_by_user(self, container: Container) -> bool:
+        """Return whether a user of Podman stopped a container; if in doubt, that is so."""
+        try:
+            found = await self.connections[Engine.PODMAN].get(
+                f"/v4.0.0/libpod/containers/{container.id}/json"
+            )
+            return not found or parse_stopped_by_user(found)
+        except EngineUnavailable:
+            return True
 
     async def states(self, members: Iterable[str]) -> dict[str, UnitState]:
         """Return the states of members now."""

@@ -4,15 +4,16 @@ An event only says that a member has to be looked at again: engines send differe
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Final
 
-from hkswitch.containers.answers import Change, EngineUnavailable, parse_event
+from hkswitch.containers.answers import Change, Container, EngineUnavailable, parse_event
 from hkswitch.containers.connection import LOOK_SECONDS, OK, why_off
 from hkswitch.containers.engines import Engines
+from hkswitch.containers.failures import DockerEnds, failure_of, has_failed
 from hkswitch.containers.members import RESTARTING, Member, unavailable
 from hkswitch.model.group import Engine
-from hkswitch.model.unit_state import LoadState, UnitState
+from hkswitch.model.unit_state import LoadState, UnitFailure, UnitState
 
 EVENTS: Final = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D"
 
@@ -26,22 +27,27 @@ SCOPES: Final = {Engine.DOCKER: "docker", Engine.PODMAN: "libpod"}
 """The first words of the units in which engines put containers, if systemd makes their cgroups."""
 
 Told = Callable[[Mapping[str, UnitState]], None]
+Failed = Callable[[str, UnitFailure | None], None]
 Spawn = Callable[[Coroutine[None, None, None]], "asyncio.Task[None]"]
 
 
 class Following:
     """The members of one engine that are watched, and their states."""
 
-    def __init__(self, engine: Engine, engines: Engines, told: Told, spawn: Spawn) -> None:
-        """`told` receives states that changed, and `spawn` runs a coroutine beside the others."""
+    def __init__(self, engine: Engine, engines: Engines, told: Told, failed: Failed, spawn: Spawn) -> None:
+        """`told` receives changed states, `failed` failures; `spawn` runs a coroutine beside the others."""
         self.engine = engine
         self._engines = engines
         self._told = told
+        self._failed = failed
         self._spawn = spawn
         self._members: dict[str, Member] = {}
         self._states: dict[str, UnitState] = {}
         self._restarts: dict[str, dict[str, int]] = {}
         """How often each container of a member had been restarted at the last look."""
+        self._failures: dict[str, UnitFailure] = {}
+        """The last failure of each member, also of one that is up again."""
+        self._ends = DockerEnds()
         self._units: dict[str, UnitState] = {}
         """The engine's units, as far as they have been seen."""
         self._due: set[str] = set()
@@ -61,6 +67,7 @@ class Following:
         if members.keys() != self._members.keys():
             self._members = members
             self._states = {name: state for name, state in self._states.items() if name in members}
+            self._failures = {name: failure for name, failure in self._failures.items() if name in members}
             self._begin()
         return self.engine.units if members else ()
 
@@ -122,9 +129,11 @@ class Following:
         async with connection.asking("GET", EVENTS, LOOK_SECONDS) as (status, lines):
             if status != OK:
                 raise EngineUnavailable(f"{self.engine} sends no events")
+            self._ends = DockerEnds()
             self._look_at(self._members)
             while True:
                 if change := parse_event(await lines.readuntil(b"\n")):
+                    self._ends.note(change)
                     self._look_at(self._concerned_by(change))
 
     def _concerned_by(self, change: Change) -> Iterable[str]:
@@ -153,13 +162,36 @@ class Following:
             # Docker counts a restart before it waits for it, and podman restarts too fast for any state.
             counts = {each.id: each.restarts - (each.status == "restarting") for each in containers}
             self._restarts[name] = counts
-            if any(count > before.get(each, count) for each, count in counts.items()):
-                state = RESTARTING
+            restarted = {each for each, count in counts.items() if count > before.get(each, count)}
+            state = RESTARTING if restarted else state
             self._tell({name: state})
+            if state.load is LoadState.LOADED:
+                await self._tell_failure(self._members[name], containers, restarted)
             if state is RESTARTING or state.load is LoadState.UNAVAILABLE:
                 self._due.add(name)
                 await asyncio.sleep(AGAIN_SECONDS)
         del self._looks[name]
+
+    async def _tell_failure(
+        self, member: Member, containers: Sequence[Container], restarted: Collection[str]
+    ) -> None:
+        by_user = set[str]()
+        if member.engine is Engine.PODMAN:
+            ended = [each for each in containers if has_failed(each)]
+            by_user = {each.id for each in ended if await self._engines.stopped_by_user(each)}
+
+        def is_requested(container: Container) -> bool:
+            if member.engine is Engine.DOCKER:
+                return self._ends.is_requested(container)
+            return container.id in by_user
+
+        name, failure = member.full_name, failure_of(member, containers, restarted, is_requested)
+        known = self._failures.get(name)
+        if failure is not None:
+            # Of a crash before this stream of events, only the earlier verdict remains.
+            is_known = known is not None and known == failure._replace(is_requested=False)
+            failure = self._failures[name] = known if known and is_known else failure
+        self._failed(name, failure)
 
     def _settle(self) -> None:
         """Give up on late answers: the first report of all states waits for them."""

@@ -48,7 +48,7 @@ class Observation:
         self._samples = Samples(measure, self._measurable, self._sampled, spawn)
         self._measured: Collection[str] = ()
         """Groups, from the end of the first reports on: until then, not all containers are known."""
-        self._followings = [Following(each, engines, self._told, spawn) for each in Engine]
+        self._followings = [Following(each, engines, self._told, self.failed, spawn) for each in Engine]
         self._applied: Config | None = None
         self._units: tuple[str, ...] | None = None
         self._members: set[str] = set()
@@ -141,7 +141,7 @@ class Observation:
         self._replies.wake()
 
     def failed(self, unit: str, failure: UnitFailure | None) -> None:
-        """Update the failure of a unit, or of one that this timer starts."""
+        """Update the failure of a unit, or of one that this timer starts; containers have failures too."""
         if unit in self._members:
             self._states.failed(unit, failure)
             self._replies.wake()

@@ -13,7 +13,7 @@ from hkswitch.containers.engines import Engines
 from hkswitch.containers.following import Following
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.group import Engine
-from hkswitch.model.unit_state import Action, ActiveState, LoadState, UnitResult, UnitState
+from hkswitch.model.unit_state import Action, ActiveState, LoadState, UnitFailure, UnitResult, UnitState
 from tests.support.simulated_engine import SimulatedEngine
 from tests.world.loop import run
 
@@ -85,8 +85,11 @@ class Told:
         self.news: list[tuple[str, str]] = []
         """Each state that was told, in words, with its member."""
         self.at_seconds: list[float] = []
+        self.failures: dict[str, UnitFailure | None] = {}
+        self.all_failures: list[UnitFailure | None] = []
+        """Each failure that was told and was another one than before."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self.following = Following(engine, both.engines, self._told, self._spawn)
+        self.following = Following(engine, both.engines, self._told, self._failed, self._spawn)
 
     @property
     def last(self) -> dict[str, str]:
@@ -120,6 +123,11 @@ class Told:
     def _told(self, states: Mapping[str, UnitState]) -> None:
         self.news += [(name, str(state)) for name, state in states.items()]
         self.at_seconds += [asyncio.get_running_loop().time()] * len(states)
+
+    def _failed(self, name: str, failure: UnitFailure | None) -> None:
+        if failure != self.failures.get(name):
+            self.all_failures.append(failure)
+        self.failures[name] = failure
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)

@@ -159,11 +159,12 @@ def test_a_list_that_would_take_a_request_for_each_of_thousands_is_refused() -> 
 @pytest.mark.parametrize(
     ("line", "change"),
     [
-        (encoded(EVENT), Change(ID, "web", "immich")),
-        (encoded(event("start")), Change(ID, "web", "")),
-        (encoded(event("rename", "moved", oldName="/web")), Change(ID, "moved", "")),
-        (encoded(event("history", "")), Change(ID, "", "")),
-        (encoded(event("health_status: unhealthy")), Change(ID, "web", "")),
+        (encoded(EVENT), Change(ID, "web", "immich", "die")),
+        (encoded(event("start")), Change(ID, "web", "", "start")),
+        (encoded(event("kill", signal="15")), Change(ID, "web", "", "kill", "15")),
+        (encoded(event("rename", "moved", oldName="/web")), Change(ID, "moved", "", "rename")),
+        (encoded(event("history", "")), Change(ID, "", "", "history")),
+        (encoded(event("health_status: unhealthy")), Change(ID, "web", "", "health_status: unhealthy")),
         (encoded(event("executed")), None),
         # Docker sends one at the end of each `docker container prune` and `docker system prune`.
         (encoded({"Action": "prune", "Actor": {"ID": "", "Attributes": {"reclaimed": "0"}}}), None),

@@ -64,6 +64,7 @@ class SimulatedContainer:
     exit_status: int = 0
     restarts: int = 0
     is_stopped_by_hand: bool = False
+    is_out_of_memory: bool = False
     began_at_seconds: float = 0
     timer: asyncio.TimerHandle | None = None
 

@@ -173,6 +173,9 @@ class SimulatedEngine(SimulatedContainers):
                 return 200, json.dumps([*map(self._row, found)]).encode() + b"\n"
             case "GET", ["containers", reference, "json"]:
                 return 200, json.dumps(self._inspected(self._found(reference))).encode() + b"\n"
+            case "GET", ["v4.0.0", "libpod", "containers", reference, "json"] if self.is_podman:
+                state = {"Status": "exited", "StoppedByUser": self._found(reference).is_stopped_by_hand}
+                return 200, json.dumps({"State": state}).encode() + b"\n"
             case "POST", ["containers", reference, ("start" | "stop") as verb]:
                 container = self._found(reference)
                 act = self.start(container) if verb == "start" else self.stop(container)
@@ -216,6 +219,8 @@ class SimulatedEngine(SimulatedContainers):
             "Running": is_running,
             "ExitCode": container.exit_status,
             "Error": "",
+            "OOMKilled": container.is_out_of_memory,
+            "StartedAt": f"second {container.began_at_seconds}",
         }
         if container.health:
             state["Health"] = {"Status": container.health, "FailingStreak": 0, "Log": None}
