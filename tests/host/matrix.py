@@ -44,6 +44,7 @@ CELLS: Final = {
     "test_command_options.py": Cell("trixie"),
     "test_commands.py": Cell("trixie", variant="socket"),
     "test_daemon.py": Cell("trixie"),
+    "test_failures.py": Cell("trixie"),
     "test_faults.py": Cell("bookworm"),
     "test_hostile_input.py": Cell("trixie"),
     "test_hostile_network.py": Cell("trixie"),

@@ -27,6 +27,7 @@ from tests.host.engines import (
     members,
     until_read,
 )
+from tests.host.heard_failures import listening
 from tests.host.machine import ADDRESS, Host, eventually, eventually_async
 from tests.host.test_attacks import Session, by_sudo, session
 from tests.support.controller import Controller
@@ -38,6 +39,46 @@ TOLD_WITHIN_SECONDS: Final = 1
 HAP_INTERVAL_SECONDS: Final = PACE.characteristic_seconds
 IDLE_SECONDS: Final = (10, 60)
 
+FAILS_ON_TERM: Final = "trap 'exit 1' TERM; touch ready; while :; do sleep 0.05; done"
+OBEYS_NO_TERM: Final = "trap '' TERM; touch ready; while :; do sleep 0.05; done"
+UNHEALTHY: Final = ("--health-cmd=false", "--health-interval=200ms", "--health-retries=1")
+
+
+class End(NamedTuple):
+    """A container's program, commands for its end, and the failure that is told."""
+
+    script: str
+    commands: str = ""
+    """`$e` is the engine's program, `$c` the container."""
+    by_itself: str = ""
+    """The reason, if nobody requested it."""
+    is_requested: bool = False
+    options: tuple[str, ...] = ()
+
+
+ENDS: Final = {
+    "exits": End("sleep 0.3; exit 3", by_itself="exited with status 3"),
+    "dies": End(FAILS_ON_TERM, 'kill -KILL "$(pid)"', by_itself="was killed by SIGKILL"),
+    "loops": End("sleep 0.1; exit 3", by_itself="restarts again and again", options=("--restart=always",)),
+    "ails": End(FAILS_ON_TERM, by_itself="is unhealthy", options=UNHEALTHY),
+    "stop-1": End(FAILS_ON_TERM, "$e stop $c", is_requested=True),
+    "stop-143": End(
+        "trap 'exit 143' TERM; touch ready; while :; do sleep 0.05; done", "$e stop $c", is_requested=True
+    ),
+    "stop-late": End(OBEYS_NO_TERM, "$e stop $c", is_requested=True),
+    "kill": End(FAILS_ON_TERM, "$e kill $c", is_requested=True),
+    "kill-term": End(FAILS_ON_TERM, "$e kill --signal=TERM $c", is_requested=True),
+    "restart": End(FAILS_ON_TERM, "$e restart $c"),
+    "remove": End(FAILS_ON_TERM, "$e rm --force $c"),
+    "finish": End("sleep 0.3; exit 0"),
+}
+"""What can end a container, by the container's name."""
+
+END_SCRIPT: Final = """
+pid() { $e inspect --format '{{.State.Pid}}' $c; }
+is_ready() { $e exec $c test -e ready; }
+"""
+
 NAMES: Final = ("web", "store")
 """No beginnings of an ID, for which engines would take them."""
 
@@ -47,6 +88,8 @@ bridge:
 groups:
   docker: {{name: Docker, containers: [web, store]}}
   podman: {{name: Podman, containers: [web, store], engine: podman}}
+  docker-ends: {{name: Docker Ends, containers: [{", ".join(ENDS)}]}}
+  podman-ends: {{name: Podman Ends, containers: [{", ".join(ENDS)}], engine: podman}}
 """
 
 HELPER: Final = "serviceswitch"
@@ -236,6 +279,27 @@ def helper_processes(host: Host) -> list[str]:
     fields = [line.rpartition(")")[2].split() for line in host.run("sh", "-ec", script).stdout.splitlines()]
     assert fields
     return [f"children's faults: {each[8]}, {each[10]}" for each in fields]
+
+
+def test_only_ends_that_nobody_requested_are_told_as_failures_of_their_own(engine: Engine) -> None:
+    commands = {name: end.commands for name, end in ENDS.items() if end.commands}
+    acts = [
+        f"(c={name}; until is_ready; do sleep 0.05; done; {command}) &\n"
+        for name, command in commands.items()
+    ]
+    with listening(engine.host) as heard:
+        for name, end in ENDS.items():
+            engine.run(name, *end.options, script=end.script)
+        engine.host.run("bash", "-c", f"e={engine.name}\n{END_SCRIPT}{''.join(acts)}wait")
+        for name, end in ENDS.items():
+            member = f"{engine.name}/{name}"
+            if end.by_itself:
+                heard.until_by_itself(member, f"{member} {end.by_itself}")
+                continue
+            if end.is_requested:
+                heard.until_told(member)
+            assert heard.by_itself(member) == [], heard.all[member]
+        assert heard.last(f"{engine.name}/finish") is None
 
 
 @pytest.mark.parametrize("user", ["hkswitch", "nobody"])
