@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs.config_reference import sections
+from hkswitch.backend.simulated_faults import CALM_SECONDS, CRASH_AFTER_SECONDS, RETURN_AFTER_SECONDS
 from hkswitch.cli.main import commands as program
 from hkswitch.control import STATE_FOLDER
 from hkswitch.hap import announcement
@@ -263,6 +264,15 @@ def test_a_limit_is_the_one_of_the_code(sentence: str) -> None:
 
 def test_the_port_of_the_demo_is_the_default_one() -> None:
     assert f"The TCP port, 1024 to 65535, by default {BridgeConfig().port}." in prose(PROGRAM)
+
+
+def test_the_faults_of_the_demo_come_when_the_page_says() -> None:
+    crash, back, calm = (
+        int(seconds) for seconds in (CRASH_AFTER_SECONDS, RETURN_AFTER_SECONDS, CALM_SECONDS)
+    )
+    page = prose(PROGRAM)
+    assert f"crashes {crash} seconds after each start, and comes back after {back} seconds." in page
+    assert f"it exceeds the limits from {calm} seconds after each start on" in page
 
 
 def test_types_and_actions_are_those_of_the_code() -> None:

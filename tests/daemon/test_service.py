@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,8 @@ from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigError, Exit, Failure, Problem
 from hkswitch.model.group import AlertSensor, Group
-from hkswitch.model.unit_state import Action, HelperTransport, UnitFailure
+from hkswitch.model.switch_events import RequestOrigin
+from hkswitch.model.unit_state import Action, ActionResult, HelperTransport, UnitFailure
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.report import BridgeReport, Report
@@ -110,6 +111,8 @@ class Host(SimulatedHost):
     doubt: str = ""
     problem: str = ""
     gone: str = ""
+    failure: str = ""
+    """Why each request goes wrong, although no unit fails."""
     watched: list[list[str]] = field(default_factory=list)
 
     async def open(self, observer: Observer) -> None:
@@ -119,6 +122,18 @@ class Host(SimulatedHost):
     async def watch(self, groups: Collection[Group]) -> None:
         self.watched.append([group.id for group in groups])
         await super().watch(groups)
+
+    async def request(
+        self,
+        action: Action,
+        group_id: str,
+        accepted: Callable[[], None],
+        origin: RequestOrigin = RequestOrigin.CONTROLLER,
+    ) -> ActionResult:
+        if not self.failure:
+            return await super().request(action, group_id, accepted, origin)
+        accepted()
+        return ActionResult(self.failure, went_wrong=True)
 
     async def check_config(self) -> str:
         return self.doubt
@@ -335,12 +350,12 @@ def start_web(state_folder: Path) -> None:
 async def test_a_request_that_fails_is_a_trouble(world: World) -> None:
     world.config = with_groups(world, replace(WEB, alert=AlertSensor.CONTACT))
     async with served(world) as host:
-        host.broken = {"httpd.service"}
+        host.failure = "httpd.service timeout"
         with pytest.raises(Failure):
             await asyncio.to_thread(start_web, world.state_folder)
         kept = alerts_file(world.state_folder).read().open_of("web")
         assert kept is not None
-        assert kept.reason == "start failed: httpd.service failed"
+        assert kept.reason == "start failed: httpd.service timeout"
 
 
 async def test_without_a_helper_a_reload_is_applied_and_notes_it(world: World) -> None:
