@@ -64,7 +64,7 @@ OF_COMMANDS: Final = (("commands",), ("user",))
 EXAMPLES: Final = {
     "bridge.interface": "eth0",
     "bridge.address": "192.168.1.10",
-    "alert_command": "[/usr/local/libexec/notify]",
+    "alert_command": "[/usr/local/bin/ntfy-alert]",
     "groups.name": "VM Guests",
     "groups.units": "[libvirt-guests]",
     "groups.check": "[/usr/bin/ping, -c1, -W2, 192.168.122.1]",
@@ -129,7 +129,7 @@ def _entry(path: str, key: Key, keys: Sequence[Key], indent: str, *, is_commente
     """The lines of a key; in what `is_commented` anyway, the key gets no comment sign of its own."""
     sign = "" if is_commented or key.name in IN_USE else "# "
     head = f"{_remark(key, keys, indent)}{indent}{sign}{key.name}:"
-    path = f"{path}.{key.name}"
+    path = f"{path}.{key.name}" if path else key.name
     if not isinstance(key.kind, Section):
         return f"{head} {_value(path, key)}\n"
     inner = key.kind.keys

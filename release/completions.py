@@ -45,6 +45,7 @@ VALUES: Final[Mapping[str, Value]] = {
     "NAME": Value.FREE,
     "ID": Value.FREE,
     "TYPE": Value.FREE,
+    "SENSOR": Value.FREE,
     "PROJECT": Value.FREE,
     "ENGINE": Value.FREE,
     "IP": Value.FREE,

@@ -42,6 +42,7 @@ MAY_IMPORT = {
 MODULE_MAY_IMPORT = {
     "cli/actions.py": {"backend", "cli", "control", "doctor", "model", "protocol", "unit_names"},
     "cli/add.py": {"cli", "doctor", "editing", "model", "unit_names"},
+    "cli/alerts.py": {"cli", "control", "protocol"},
     "cli/audit.py": {"cli", "model"},
     "cli/backup.py": {"backup", "cli", "control", "daemon", "doctor", "hap", "model"},
     "cli/check.py": {"cli", "doctor", "model", "unit_names"},

@@ -1,11 +1,13 @@
 """Units and commands in memory, for the demo and for tests. Starts no process and uses no bus."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import NoReturn
 
-from hkswitch.backend import NOT_IN_ACTIONS, Observer
+from hkswitch.backend import NOT_IN_ACTIONS, Observer, simulated_faults
+from hkswitch.backend.simulated_faults import CRASH_AFTER_SECONDS, RETURN_AFTER_SECONDS, SimulatedRun
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import (
@@ -35,12 +37,17 @@ FAILED = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
 
 @dataclass(slots=True)
 class SimulatedHost:
-    """A host whose units take `job_seconds` to start or stop (`slow` ones differ); `broken` ones fail."""
+    """A host whose units take `job_seconds` to start or stop (`slow` ones differ).
+
+    `broken` ones fail to start.
+    """
 
     groups: Collection[Group]
     job_seconds: float = 0.2
     slow: Mapping[str, float] = field(default_factory=dict)
     broken: Collection[str] = ()
+    faults_every_seconds: float | None = None
+    """How often units are looked at for the faults of simulated_faults.py; None for no faults."""
     states: dict[str, UnitState] = field(init=False, default_factory=dict)
     verdicts: dict[str, ProbeResult] = field(init=False, default_factory=dict)
     """The probe results of groups, where they were set."""
@@ -52,11 +59,20 @@ class SimulatedHost:
     listeners: list[Callable[[Mapping[str, UnitState]], None]] = field(init=False, default_factory=list)
     """Called with every change, besides the observer."""
     _observer: Observer | None = field(init=False, default=None)
+    _numbers: Iterator[int] = field(init=False, default_factory=lambda: count(1))
+    _runs: dict[str, SimulatedRun] = field(init=False, default_factory=dict)
+    """The current run of each unit that has one, from its start."""
+    _crashed_at_seconds: dict[str, float] = field(init=False, default_factory=dict)
+    """When they crashed, of units that come back."""
+    _failing: list[asyncio.Task[NoReturn]] = field(init=False, default_factory=list)
+    """The task that has units fail, if there is one."""
 
     async def open(self, observer: Observer) -> None:
         """Begin with every unit stopped."""
         self._observer = observer
         await self.watch(self.groups)
+        if self.faults_every_seconds is not None:
+            self._failing.append(asyncio.create_task(self._fail_now_and_then(self.faults_every_seconds)))
 
     async def request(
         self,
@@ -109,18 +125,23 @@ class SimulatedHost:
         return ""
 
     async def until_broken(self) -> NoReturn:
-        """Wait forever: nothing runs that could fail."""
+        """Wait forever, unless there is a bug in the faults."""
+        for failing in self._failing:
+            await asyncio.shield(failing)
         await asyncio.Event().wait()
         raise AssertionError
 
     async def close(self) -> None:
-        """Cancel the requests that are still running."""
-        for task in self._running.values():
+        """Cancel the requests that are still running, and the faults."""
+        tasks = (*self._running.values(), *self._failing)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def change(self, units: Mapping[str, UnitState]) -> None:
         """Change units from outside, as `systemctl` in a shell does."""
+        for unit, state in units.items():
+            self._note_run(unit, state)
         self.states.update(units)
         for unit in [each for each in units if units[each].health is not UnitHealth.FAILED]:
             self.failures.pop(unit, None)
@@ -175,14 +196,55 @@ class SimulatedHost:
         if action is Action.STOP or (up and action is Action.START):
             self.change({unit: ACTIVE if action is Action.START else _stopped(unit)})
             return UnitResult(unit, JobResult.DONE)
-        broken = unit in self.broken
-        await self._pass_through(unit, ACTIVATING, FAILED if broken else ACTIVE)
-        return UnitResult(unit, JobResult.FAILED if broken else JobResult.DONE)
+        if unit not in self.broken:
+            await self._pass_through(unit, ACTIVATING, ACTIVE)
+            return UnitResult(unit, JobResult.DONE)
+        self.change({unit: ACTIVATING})
+        await asyncio.sleep(self.slow.get(unit, self.job_seconds))
+        self._crash(unit, "failed")
+        return UnitResult(unit, JobResult.FAILED)
 
     async def _pass_through(self, unit: str, during: UnitState, after: UnitState) -> None:
         self.change({unit: during})
         await asyncio.sleep(self.slow.get(unit, self.job_seconds))
         self.change({unit: after})
+
+    def _note_run(self, unit: str, state: UnitState) -> None:
+        """Begin or end the run of a unit that changes."""
+        if not state.is_running:
+            self._runs.pop(unit, None)
+        elif unit not in self._runs:
+            self._runs[unit] = SimulatedRun(f"run {next(self._numbers)}", _now_seconds())
+        self._crashed_at_seconds.pop(unit, None)
+
+    def _crash(self, unit: str, how: str) -> None:
+        """Have a unit fail, which nobody requested."""
+        run = self._runs.get(unit)
+        name = "none" if run is None else run.name
+        self.fail(unit, UnitFailure(name, is_requested=False, reason=f"{unit} {how}"))
+
+    async def _fail_now_and_then(self, every_seconds: float) -> NoReturn:
+        while True:
+            self.have_faults(_now_seconds())
+            await asyncio.sleep(every_seconds)
+
+    def have_faults(self, now_seconds: float) -> None:
+        """Have units crash and come back whose time has come, and report the resources of groups."""
+        up = {unit: run for unit, run in self._runs.items() if self.states[unit] == ACTIVE}
+        for unit in {group.members[0] for group in simulated_faults.crashing(self.groups)}:
+            if unit in up and now_seconds - up[unit].at_seconds >= CRASH_AFTER_SECONDS:
+                self._crash(unit, "was killed by SIGKILL")
+                self._crashed_at_seconds[unit] = now_seconds
+            elif now_seconds - self._crashed_at_seconds.get(unit, now_seconds) >= RETURN_AFTER_SECONDS:
+                self.change({unit: ACTIVE})
+        for group in self.groups:
+            if group.restart_when is not None and self._observer is not None:
+                found = simulated_faults.sample(group, group.restart_when, up, now_seconds)
+                self._observer.sampled(group.id, found)
+
+
+def _now_seconds() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _stopped(member: str) -> UnitState:

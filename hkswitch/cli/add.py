@@ -16,7 +16,7 @@ from hkswitch.editing.new_group import new_group, unit_of
 from hkswitch.editing.splice import with_group
 from hkswitch.model.config import parse
 from hkswitch.model.errors import ConfigError, Exit, Failure
-from hkswitch.model.group import AccessoryType, Engine, Group
+from hkswitch.model.group import AccessoryType, AlertSensor, Engine, Group
 from hkswitch.model.unit_state import LoadState
 from hkswitch.unit_names import systemctl
 
@@ -50,6 +50,12 @@ from hkswitch.unit_names import systemctl
     help="switch, outlet, light or fan [switch]",
 )
 @click.option("--restart", is_flag=True, help="Add a second switch, which restarts the group")
+@click.option(
+    "--alert",
+    type=click.Choice([each.value for each in AlertSensor]),
+    metavar="SENSOR",
+    help="Add a sensor that detects trouble: contact, occupancy or leak",
+)
 @dry_run_option
 @config_option
 def add(  # noqa: PLR0913 -- one for each option
@@ -63,6 +69,7 @@ def add(  # noqa: PLR0913 -- one for each option
     kind: str,
     config_file: Path,
     restart: bool,
+    alert: str | None,
     dry_run: bool,
 ) -> None:
     """Add a group of units and containers.
@@ -82,6 +89,7 @@ def add(  # noqa: PLR0913 -- one for each option
         group_id,
         AccessoryType(kind),
         restart=restart,
+        alert=AlertSensor(alert) if alert else None,
         containers=tuple(dict.fromkeys(containers)),
         compose=compose,
         engine=Engine(engine or Engine.DOCKER),

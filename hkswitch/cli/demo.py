@@ -2,13 +2,14 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import click
 
+from hkswitch.backend import simulated_faults
 from hkswitch.backend.simulated import SimulatedHost
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.layout import say
@@ -22,7 +23,8 @@ from hkswitch.daemon.serving import ServedBridge
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read as read_config
 from hkswitch.model.errors import Failure
-from hkswitch.model.group import Group
+from hkswitch.model.group import AlertSensor, Group, RestartWhen
+from hkswitch.model.unit_state import Action
 from hkswitch.network import addresses
 from hkswitch.network.choice import NoDefaultRoute
 from hkswitch.network.endpoint import Endpoint
@@ -41,6 +43,20 @@ GROUPS: Final = (
 )
 """The groups of config.example.yaml; a test compares them."""
 
+TROUBLED_GROUPS: Final = (
+    Group("mail", "Mail Server", ("postfix.service",), alert=AlertSensor.CONTACT),
+    Group(
+        "photos",
+        "Photos",
+        ("photoprism.service",),
+        actions=frozenset(Action),
+        restart_when=RestartWhen(cpu_percent=65, for_seconds=30),
+    ),
+)
+"""Groups of which one crashes now and then, and the other one uses too much CPU time."""
+
+FAULTS_EVERY_SECONDS: Final = 5.0
+
 REMOVE_FIRST: Final = "Before you stop the demo, remove its bridge from the Home app."
 """A bridge that is off does not learn that it was removed."""
 
@@ -51,7 +67,7 @@ REMOVE_FIRST: Final = "Before you stop the demo, remove its bridge from the Home
     "config_file",
     type=click.Path(readable=False, path_type=Path),
     metavar="FILE",
-    help="Configuration with the groups to simulate [three examples]",
+    help="Configuration with the groups to simulate [five examples]",
 )
 @click.option(
     "--address", metavar="IP", callback=an_address, help="Address to serve on [that of the default route]"
@@ -85,7 +101,8 @@ async def serve_demo(
     config = await terminal.read()
     try:
         # Nothing else would end it once its terminal is closed, and it would keep its port.
-        await serve(config, SimulatedHost(config.groups), folder, terminal, hangup_ends=True)
+        host = SimulatedHost(config.groups, faults_every_seconds=FAULTS_EVERY_SECONDS)
+        await serve(config, host, folder, terminal, hangup_ends=True)
     except CannotServe as failure:
         failure.remedy = f"stop that program, or {_another_port(config.bridge.port, address)}"
         raise
@@ -110,7 +127,7 @@ class _Terminal:
 
     async def read(self) -> Config:
         """Return the groups and the name of the config, but not its address: the real bridge may use that."""
-        default = Config(BridgeConfig(name="hkswitch demo"), GROUPS)
+        default = Config(BridgeConfig(name="hkswitch demo"), (*GROUPS, *TROUBLED_GROUPS))
         config = default if self.config_file is None else read_config(self.config_file)
         bridge = BridgeConfig(name=config.bridge.name)
         if self.address is not None:
@@ -147,6 +164,7 @@ class _Terminal:
         topics = {
             "waiting": "",
             "switches": f"Serving simulated switches: {names}.",
+            **_faults(config.groups),
             "address": where,
             "trouble": f"Note: {trouble}." if trouble else "",  # no capital: it may begin with a path
             "loopback": "",
@@ -185,6 +203,23 @@ def _another_port(taken: int, address: str | None) -> str:
     if os.environ.get("MAKELEVEL"):
         return f"run `make demo PORT={port}{f' ADDRESS={address}' if address else ''}`"
     return f"pass another port, such as `--port {port}`"
+
+
+def _faults(groups: Collection[Group]) -> dict[str, str]:
+    """Return a line about the groups that crash, and one about those that use too much."""
+    crashing, hungry = (
+        ", ".join(group.name for group in found)
+        for found in (simulated_faults.crashing(groups), simulated_faults.hungry(groups))
+    )
+    crash, calm = int(simulated_faults.CRASH_AFTER_SECONDS), int(simulated_faults.CALM_SECONDS)
+    return {
+        "crashes": f"Simulated crashes: {crashing}, {crash} seconds after each start; the sensor detects it."
+        if crashing
+        else "",
+        "load": f"Simulated load: {hungry}, {calm} seconds after each start; the rule then restarts it."
+        if hungry
+        else "",
+    }
 
 
 def _default_folder() -> Path:

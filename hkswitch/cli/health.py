@@ -17,13 +17,14 @@ RESTART: Final = "run `sudo systemctl restart hkswitch`"
 DOCTOR: Final = "run `sudo hkswitch doctor`"
 
 MOST_UNITS_NAMED: Final = 5
+MOST_TROUBLES_NAMED: Final = 5
 _BROKEN: Final = frozenset({LoadState.NOT_FOUND, LoadState.MASKED, LoadState.BAD_SETTING, LoadState.ERROR})
 
 
 def problems(report: Report) -> list[str]:
     """Return the problems of the service's bridge and its groups; none if all is well."""
     bridge = () if report.bridge is None else _of_bridge(report.bridge)
-    return [*bridge, *_of_members(report)]
+    return [*bridge, *_of_members(report), *_of_troubles(report)]
 
 
 def _of_bridge(bridge: BridgeReport) -> Iterator[str]:
@@ -56,6 +57,15 @@ def _of_members(report: Report) -> Iterator[str]:
         yield f"group {group_id}: {_problem_of_member(member, state)}"
     if (more := len(broken) - MOST_UNITS_NAMED) > 0:
         yield f"and {more} more of these; {DOCTOR}"
+
+
+def _of_troubles(report: Report) -> Iterator[str]:
+    """Yield the groups in trouble; the lines below the groups have the reasons. Only the first of many."""
+    troubled = [group.id for group in report.groups if group.trouble]
+    for group_id in troubled[:MOST_TROUBLES_NAMED]:
+        yield f"group {group_id} is in trouble; run `sudo hkswitch logs {group_id}`"
+    if (more := len(troubled) - MOST_TROUBLES_NAMED) > 0:
+        yield f"and {more} more of these; run `hkswitch alerts`"
 
 
 def _broken_part(member: str, state: UnitState) -> str:

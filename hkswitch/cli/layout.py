@@ -83,6 +83,14 @@ def fitted(text: str, columns: int | None) -> str:
     )
 
 
+def duration(seconds: float) -> str:
+    """Return a duration in one unit; a negative one is none, for clocks may be set back."""
+    for unit, length_seconds in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_seconds:
+            return f"{int(seconds // length_seconds)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
 def say(text: str, *, err: bool = False) -> None:
     """Print a text on standard output, or on standard error, as wide as the terminal."""
     stream = sys.stderr if err else sys.stdout

@@ -61,6 +61,7 @@ class LazyGroup(click.Group):
         "start": LazyCommand("hkswitch.cli.actions:start", "Start groups"),
         "stop": LazyCommand("hkswitch.cli.actions:stop", "Stop groups"),
         "restart": LazyCommand("hkswitch.cli.actions:restart", "Restart running groups"),
+        "alerts": LazyCommand("hkswitch.cli.alerts:alerts", "Show the last alerts of groups"),
         "pair": LazyCommand("hkswitch.cli.pair:pair", "Show the setup code and QR code"),
         "unpair": LazyCommand("hkswitch.cli.unpair:unpair", "Remove a paired phone"),
         "check": LazyCommand("hkswitch.cli.check:check", "Validate the configuration"),

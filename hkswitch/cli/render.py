@@ -2,7 +2,7 @@
 
 import pwd
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from hkswitch.cli.group_table import GroupRow, group_lines, has_container
-from hkswitch.cli.layout import NARROWEST_COLUMNS, wrapped
+from hkswitch.cli.layout import NARROWEST_COLUMNS, duration, wrapped
 from hkswitch.cli.rich_console import FittedConsole
 from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.control.words import command, locked
@@ -27,6 +27,9 @@ STATE_STYLES: Final = {
     GroupState.MISSING: "red",
     None: "red",
 }
+
+TROUBLE_STYLE: Final = "red"
+RULE_STYLE: Final = "yellow"
 
 DAEMON_ENDED: Final = (
     "The daemon is not running; reconnecting. This is its last report, which may be outdated."
@@ -46,7 +49,7 @@ def rendered(
     *,
     daemon_ended: bool = False,
 ) -> RenderableType:
-    """Return lines about the bridge, the groups, and why states are unknown.
+    """Return lines about the bridge, the groups, why states are unknown, and troubles and rules.
 
     The lines break between words to fit in `columns`; only a longer word leaves a longer line.
     `daemon_ended`: whether the daemon has exited since this report. `state_folder`: for suggested commands.
@@ -61,7 +64,7 @@ def rendered(
     return Group(
         *(_fit(line, columns) for line in lines),
         *group_lines(rows, columns),
-        *(_fit(line, columns) for line in _reasons(report)),
+        *(_fit(line, columns) for line in _below(report, now_unix_seconds)),
     )
 
 
@@ -80,6 +83,22 @@ def _row(group: GroupReport, now_unix_seconds: float) -> GroupRow:
     )
 
 
+def _below(report: Report, now_unix_seconds: float) -> list[Text]:
+    """Return the lines below the groups."""
+    lines = [*_reasons(report), *_troubles(report, now_unix_seconds)]
+    return [Text(), *lines] if lines else []
+
+
+def _troubles(report: Report, now_unix_seconds: float) -> Iterator[Text]:
+    """Yield the alerts that last, and what rules say; a group can have both."""
+    for group in report.groups:
+        if group.trouble:
+            lasts = _ago(group.trouble_since_unix_seconds, now_unix_seconds)
+            yield Text(f"{group.id}: alert for {lasts}: {group.trouble}", TROUBLE_STYLE)
+        if group.rule:
+            yield Text(f"{group.id}: restart rule: {group.rule}", RULE_STYLE)
+
+
 def _reasons(report: Report) -> list[Text]:
     """Return each reason once, with its groups; the bridge's lines have the long reason of a helper."""
     helper = report.bridge.helper if report.bridge else ""
@@ -88,8 +107,7 @@ def _reasons(report: Report) -> list[Text]:
         if group.why:
             why = f"{NO_HELPER}, see above" if helper and group.why.startswith(NO_HELPER) else group.why
             unknown.setdefault(why, []).append(group.id)
-    lines = [Text(f"{', '.join(ids)}: {why}", STATE_STYLES[None]) for why, ids in unknown.items()]
-    return [Text(), *lines] if lines else []
+    return [Text(f"{', '.join(ids)}: {why}", STATE_STYLES[None]) for why, ids in unknown.items()]
 
 
 def show_report(report: Report, terminal: Console, state_folder: Path) -> None:
@@ -199,11 +217,7 @@ def _requester(by: str) -> str:
 
 
 def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
-    seconds = max(0, int(now_unix_seconds - unix_seconds))
-    for unit, length_seconds in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length_seconds:
-            return f"{seconds // length_seconds} {unit}"
-    return f"{seconds} s"
+    return duration(now_unix_seconds - unix_seconds)
 
 
 def show_reports(reports: Iterable[tuple[Report, bool]], terminal: FittedConsole, state_folder: Path) -> None:

@@ -28,6 +28,7 @@ from hkswitch.protocol.control import (
     ControlRequest,
     DoneWithNote,
     ErrorReply,
+    LastAlerts,
     Operation,
     Progress,
     SetupInfo,
@@ -110,6 +111,7 @@ _SHORTEST_SECONDS: Final = 0.001
 
 _REPLY_TYPES: Final = {
     Operation.STATUS: Status,
+    Operation.ALERTS: LastAlerts,
     Operation.CONTROLLERS: Controllers,
     Operation.SETUP: SetupInfo,
     Operation.UNPAIR: Progress,

@@ -42,7 +42,7 @@ def do(request: ControlRequest, pairings: Pairings) -> ControlReply:
             pairings.unpair(request.controller)
         case Operation.RESET_ATTEMPTS:
             pairings.reset_attempts()
-        case Operation.STATUS | Operation.WATCH | Operation.ACT | Operation.RELOAD:
+        case Operation.STATUS | Operation.WATCH | Operation.ALERTS | Operation.ACT | Operation.RELOAD:
             raise AssertionError(request)  # these need the daemon
     return Progress.DONE
 

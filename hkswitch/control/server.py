@@ -16,6 +16,7 @@ from hkswitch.control.peer_credentials import Peer, peer_of
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import one_line
 from hkswitch.model.unit_state import Action, ActionResult
+from hkswitch.protocol.alert_report import AlertReport
 from hkswitch.protocol.control import (
     LONGEST_CONTROL_REQUEST_BYTES,
     UNPRIVILEGED_OPERATIONS,
@@ -23,6 +24,7 @@ from hkswitch.protocol.control import (
     ControlRequest,
     DoneWithNote,
     ErrorReply,
+    LastAlerts,
     Operation,
     Progress,
     Status,
@@ -64,6 +66,9 @@ class Switches(Protocol):
 
     def report(self) -> Report:
         """Return the state of the bridge and of all groups."""
+
+    def last_alerts(self) -> tuple[AlertReport, ...]:
+        """Return the last alerts, newest first."""
 
     async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
         """Do an action, and return its result; raises `Failure`."""
@@ -191,6 +196,8 @@ class Clients:
                         await _reload(self._daemon, writer)
                     elif request.operation is Operation.STATUS:
                         await _send(writer, Status(self._daemon.report()))
+                    elif request.operation is Operation.ALERTS:
+                        await _send(writer, LastAlerts(self._daemon.last_alerts()))
                     else:
                         await _send(writer, reply_to(request, self._daemon))
                     pause_seconds = PAUSE_SECONDS

@@ -20,7 +20,7 @@ from hkswitch.daemon.changes import after_restart, without_restart
 from hkswitch.daemon.location import Location, Movable, NetworkWatch
 from hkswitch.daemon.rules import Rules
 from hkswitch.daemon.signals import first_to_end
-from hkswitch.daemon.switchboard import Display, Switchboard
+from hkswitch.daemon.switchboard import Display, GroupNote, Switchboard
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.model.config import BridgeConfig, Config
@@ -30,6 +30,7 @@ from hkswitch.model.printable import one_line, printable_line
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, Sample
 from hkswitch.network.endpoint import Endpoint
+from hkswitch.protocol.alert_report import AlertReport, reports_of
 from hkswitch.protocol.control import SetupInfo
 from hkswitch.protocol.report import STARTING, BridgeReport, PairedController, Report
 
@@ -166,7 +167,14 @@ class Serving:
             network=printable_line(self._location.waits_for or ("" if self._location.endpoint else STARTING)),
             identity=printable_line(self._bridge.identity_conflict),
         )
-        return Report(bridge, self.switchboard.report())
+        return Report(bridge, self.switchboard.report(self._note_of))
+
+    def _note_of(self, group_id: str) -> GroupNote:
+        return GroupNote(self.alerts.trouble_of(group_id), self._rules.description(group_id))
+
+    def last_alerts(self) -> tuple[AlertReport, ...]:
+        """Return the last alerts, newest first."""
+        return reports_of(self.alerts.last(), {group.id: group.name for group in self._config.groups})
 
     async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
         """Run an action on a group, and return its result; raises `Failure`."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from hkswitch.backend import NOT_IN_ACTIONS, Host
 from hkswitch.daemon import debug_log
@@ -26,6 +26,7 @@ from hkswitch.model.switch_events import (
     RequestOrigin,
     Tile,
 )
+from hkswitch.model.trouble import Trouble
 from hkswitch.model.unit_state import Action, ActionResult, GroupState
 from hkswitch.protocol.report import GroupReport, unknown_group
 
@@ -44,6 +45,17 @@ _states_log = logging.getLogger(f"{__name__}.states")
 
 WentWrong = Callable[[str, Action, str], None]
 """Called with a group, an action and the reason, when the host tried the action and it failed."""
+
+
+class GroupNote(NamedTuple):
+    """What a report says about a group besides its switch: its trouble, and how far its rule is."""
+
+    trouble: Trouble | None = None
+    rule: str = ""
+
+
+NoteOf = Callable[[str], GroupNote]
+"""Returns the note about a group, by its id."""
 
 
 class Display(Protocol):
@@ -108,9 +120,9 @@ class Switchboard:
         """Restart what runs of a group because its rule wants it; as `act`."""
         return self.act(Action.RESTART, group_id, BY_RULE, origin=RequestOrigin.RULE)
 
-    def report(self) -> tuple[GroupReport, ...]:
-        """Return the state of all groups."""
-        return tuple(map(self._report, self._switches.values()))
+    def report(self, note_of: NoteOf = lambda _: GroupNote()) -> tuple[GroupReport, ...]:
+        """Return the state of all groups, with notes about them."""
+        return tuple(self._report(switch, note_of(group_id)) for group_id, switch in self._switches.items())
 
     @contextmanager
     def changes(self) -> Iterator[asyncio.Event]:
@@ -293,7 +305,7 @@ class Switchboard:
         switch = self._switches.get(group_id)
         return switch is not None and switch.is_idle
 
-    def _report(self, switch: Switch) -> GroupReport:
+    def _report(self, switch: Switch, note: GroupNote) -> GroupReport:
         group, known = switch.group, switch.units or {}
         request = self._newest.get(group.id)
         return GroupReport(
@@ -307,6 +319,9 @@ class Switchboard:
             why=switch.explanation,
             assumed=group.assume_state,
             momentary=group.momentary,
+            trouble="" if note.trouble is None else note.trouble.reason,
+            trouble_since_unix_seconds=0 if note.trouble is None else note.trouble.since_unix_seconds,
+            rule=note.rule,
         )
 
 

@@ -7,7 +7,7 @@ from unicodedata import normalize
 
 from hkswitch.model import config_values
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.group import AccessoryType, Engine, Group
+from hkswitch.model.group import AccessoryType, AlertSensor, Engine, Group
 from hkswitch.model.unit_state import Action
 from hkswitch.model.yaml_nodes import Position, Scalar
 
@@ -21,6 +21,7 @@ def new_group(  # noqa: PLR0913 -- one for each option
     kind: AccessoryType,
     *,
     restart: bool,
+    alert: AlertSensor | None = None,
     containers: Sequence[str] = (),
     compose: str = "",
     engine: Engine = Engine.DOCKER,
@@ -40,7 +41,7 @@ def new_group(  # noqa: PLR0913 -- one for each option
     shown = _converted(name or _words(found_id), config_values.name)
     actions = {Action.START, Action.STOP, *([Action.RESTART] if restart else [])}
     return Group(
-        *(found_id, shown, tuple(units), kind, frozenset(actions), restart),
+        *(found_id, shown, tuple(units), kind, frozenset(actions), restart, alert),
         containers=tuple(_converted(each, config_values.container) for each in containers),
         engine=engine,
         compose=_converted(compose, config_values.project) if compose else "",

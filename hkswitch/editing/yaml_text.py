@@ -50,6 +50,8 @@ def keys_of(group: Group) -> Iterator[tuple[str, str]]:
         yield "type", group.type
     if group.restart:
         yield "restart", "true"
+    if group.alert:
+        yield "alert", group.alert
 
 
 def block_lines(group: Group, step: int = 2) -> list[str]:

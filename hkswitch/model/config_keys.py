@@ -236,7 +236,7 @@ CONFIG_KEYS = (
     Key(
         "alert_command",
         CommandLine(),
-        "A command to run for each trouble of a group with 'alert', as an unprivileged user without a name.",
+        "A command to run once for each trouble of a group with 'alert', as a temporary unprivileged user.",
         default_text="none",
     ),
     Key(

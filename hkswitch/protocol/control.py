@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from hkswitch.model.errors import Exit
 from hkswitch.model.printable import printable_line
 from hkswitch.model.unit_state import Action
+from hkswitch.protocol.alert_report import MOST_ALERTS, AlertReport, alert_objects, alerts_of
 from hkswitch.protocol.json_fields import boolean, words
 from hkswitch.protocol.json_lines import MalformedMessage, keys, number, parse_object, text
 from hkswitch.protocol.report import (
@@ -44,6 +45,7 @@ class Operation(StrEnum):
     STATUS = "status"
     WATCH = "watch"
     """A `Status` at once, and again after each change."""
+    ALERTS = "alerts"
     ACT = "act"
     CONTROLLERS = "controllers"
     SETUP = "setup"
@@ -53,7 +55,9 @@ class Operation(StrEnum):
     """Apply the config on disk, and reply with the result."""
 
 
-UNPRIVILEGED_OPERATIONS: Final = frozenset({Operation.STATUS, Operation.WATCH, Operation.CONTROLLERS})
+UNPRIVILEGED_OPERATIONS: Final = frozenset(
+    {Operation.STATUS, Operation.WATCH, Operation.ALERTS, Operation.CONTROLLERS}
+)
 """Allowed for any local user; all other operations show the setup code or change something."""
 
 
@@ -93,6 +97,12 @@ class Status(NamedTuple):
     report: Report
 
 
+class LastAlerts(NamedTuple):
+    """The last alerts of all groups, newest first; only the first `MOST_ALERTS` are sent."""
+
+    alerts: tuple[AlertReport, ...]
+
+
 class Progress(StrEnum):
     """The progress of an action."""
 
@@ -114,7 +124,7 @@ class ErrorReply(NamedTuple):
     reason: str
 
 
-ControlReply = Status | Controllers | SetupInfo | Progress | DoneWithNote | ErrorReply
+ControlReply = Status | LastAlerts | Controllers | SetupInfo | Progress | DoneWithNote | ErrorReply
 
 
 def encode_control_request(request: ControlRequest) -> bytes:
@@ -149,6 +159,8 @@ def encode_control_reply(reply: ControlReply) -> bytes:
     match reply:
         case Status(report):
             return _line({"type": "status", "report": as_object(report)})
+        case LastAlerts(alerts):
+            return _line({"type": "alerts", "alerts": alert_objects(alerts[:MOST_ALERTS])})
         case Controllers(controllers):
             items = [controller_object(each) for each in controllers]
             return _line({"type": "controllers", "controllers": items})
@@ -170,6 +182,9 @@ def parse_control_reply(line: bytes) -> ControlReply:
         case "status":
             required(body, {"type", "report"})
             return Status(from_object(_object(body, "report")))
+        case "alerts":
+            required(body, {"type", "alerts"})
+            return LastAlerts(alerts_of(body))
         case "controllers":
             required(body, {"type", "controllers"})
             return Controllers(controllers(body))

@@ -74,6 +74,11 @@ class GroupReport(NamedTuple):
     """Whether the last action stands for the state, which no command can tell."""
     momentary: bool = False
     """Whether the state is only the one that the switch returns to after each run of the command."""
+    trouble: str = ""
+    """Why the group's sensor is open; empty while it is not, and without a sensor."""
+    trouble_since_unix_seconds: int = 0
+    rule: str = ""
+    """How far the group's `restart_when` is, that it gave up, or what it cannot measure; or empty."""
 
 
 class PairedController(NamedTuple):
@@ -199,11 +204,11 @@ def _bridge(body: dict[str, Any]) -> BridgeReport:
         port=number(body, "port"),
         controllers=controllers(body),
         helper=words(body, "helper", LONGEST_FAILURE),
-        config=words(body, "config", LONGEST_FAILURE) if "config" in body else "",
-        pairing_refused=boolean(body, "pairing_refused") if "pairing_refused" in body else False,
-        storage=words(body, "storage", LONGEST_FAILURE) if "storage" in body else "",
-        network=words(body, "network", LONGEST_FAILURE) if "network" in body else "",
-        identity=words(body, "identity", LONGEST_FAILURE) if "identity" in body else "",
+        config=_reason(body, "config"),
+        pairing_refused=_flag(body, "pairing_refused"),
+        storage=_reason(body, "storage"),
+        network=_reason(body, "network"),
+        identity=_reason(body, "identity"),
     )
 
 
@@ -224,6 +229,9 @@ def _group_object(group: GroupReport) -> dict[str, Any]:
         "why": printable_line(group.why),
         "assumed": group.assumed,
         "momentary": group.momentary,
+        "trouble": printable_line(group.trouble),
+        "trouble_since_unix_seconds": group.trouble_since_unix_seconds,
+        "rule": printable_line(group.rule),
     }
 
 
@@ -239,9 +247,9 @@ def _last_object(last: LastAction) -> dict[str, Any]:
 
 
 def _group(item: dict[str, Any]) -> GroupReport:
-    newer_keys = {"commands", "why", "assumed", "momentary"}
+    newer_keys = {"commands", "why", "assumed", "momentary", "trouble", "trouble_since_unix_seconds", "rule"}
     required(item, {*GroupReport._fields} - newer_keys)
-    state, last = words(item, "state"), item["last_action"]
+    state, last, since = words(item, "state"), item["last_action"], "trouble_since_unix_seconds"
     if last is not None and not isinstance(last, dict):
         raise MalformedMessage("'last_action' must be an object")
     units = [_unit(unit) for unit in _at_most(MOST_UNITS, item, "units")]
@@ -254,10 +262,13 @@ def _group(item: dict[str, Any]) -> GroupReport:
         since_unix_seconds=number(item, "since_unix_seconds", 0),
         units=dict(units),
         last_action=None if last is None else _last(last),
-        commands=boolean(item, "commands") if "commands" in item else False,
-        why=words(item, "why", LONGEST_FAILURE) if "why" in item else "",
-        assumed=boolean(item, "assumed") if "assumed" in item else False,
-        momentary=boolean(item, "momentary") if "momentary" in item else False,
+        commands=_flag(item, "commands"),
+        why=_reason(item, "why"),
+        assumed=_flag(item, "assumed"),
+        momentary=_flag(item, "momentary"),
+        trouble=_reason(item, "trouble"),
+        trouble_since_unix_seconds=number({since: 0, **item}, since, 0),
+        rule=_reason(item, "rule"),
     )
 
 
@@ -277,6 +288,16 @@ def _last(item: dict[str, Any]) -> LastAction:
         failure=words(item, "failure", LONGEST_FAILURE),
         duration_ms=number(item, "duration_ms", 0),
     )
+
+
+def _flag(body: dict[str, Any], key: str) -> bool:
+    """Return true or false; false from a daemon that is older than the key."""
+    return boolean(body, key) if key in body else False
+
+
+def _reason(body: dict[str, Any], key: str) -> str:
+    """Return a reason; none from a daemon that is older than the key."""
+    return words(body, key, LONGEST_FAILURE) if key in body else ""
 
 
 def _is_address(address: object) -> bool:

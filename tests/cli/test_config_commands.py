@@ -46,6 +46,7 @@ def file(tmp_path: Path) -> Path:
                 "    type: fan\n    restart: true\n"
             ),
         ),
+        (["a", "--alert", "leak"], "  a:\n    name: A\n    units: [a]\n    alert: leak\n"),
         (["a", "--name", "Медиа"], '  a:\n    name: "Медиа"\n    units: [a]\n'),
         (["--container", "photos"], "  photos:\n    name: Photos\n    containers: [photos]\n"),
         (
@@ -94,6 +95,7 @@ def test_a_group_is_written_and_shown(file: Path, words: list[str], lines: str) 
         (["x@"], 64, "is a template; name an instance, like 'x@one.service'"),
         (["sda.device"], 64, "cannot be started"),
         (["x", "--type", "lamp"], 64, "'lamp' is not one of"),
+        (["x", "--alert", "smoke"], 64, "'smoke' is not one of"),
         ([], 64, "name a UNIT, or use --container or --compose"),
         (["x", "--engine", "podman"], 64, "--engine applies only with --container or --compose"),
         (["--container", "ab", "--engine", "lxc"], 64, "'lxc' is not one of"),

@@ -7,11 +7,13 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from hkswitch.backend import simulated_faults
 from hkswitch.cli import demo, pair
 from hkswitch.control import STATE_FOLDER, client
 from hkswitch.control.words import command
@@ -21,6 +23,7 @@ from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.stored_pairings import NoBridgeYet
 from hkswitch.model.config import BridgeConfig, parse
 from hkswitch.model.errors import ConfigError, Failure
+from hkswitch.model.group import AlertSensor, Commands, Group
 from hkswitch.network import addresses
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import ControlRequest, Operation
@@ -106,6 +109,42 @@ def test_a_trouble_is_said_as_it_is(capsys: pytest.CaptureFixture[str], trouble:
 def test_a_group_that_no_phone_is_shown_is_not_served(capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(capsys, terminal(), left_out=frozenset({"web"}))
     assert "Serving simulated switches: VM Guests, File Server.\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        (CONFIG.groups, []),
+        (
+            demo.TROUBLED_GROUPS,
+            [
+                "Simulated crashes: Mail Server, 60 seconds after each start; the sensor detects it.",
+                "Simulated load: Photos, 20 seconds after each start; the rule then restarts it.",
+            ],
+        ),
+        (
+            (demo.TROUBLED_GROUPS[0], replace(demo.TROUBLED_GROUPS[0], id="b", name="Backup")),
+            ["Simulated crashes: Mail Server, Backup, 60 seconds after each start; the sensor detects it."],
+        ),
+        (
+            (replace(demo.TROUBLED_GROUPS[1], alert=AlertSensor.LEAK),),
+            ["Simulated load: Photos, 20 seconds after each start; the rule then restarts it."],
+        ),
+        ((Group("lamp", "Lamp", commands=Commands(("/opt/on",)), alert=AlertSensor.CONTACT),), []),
+    ],
+)
+def test_the_demo_names_the_groups_that_it_gives_faults(
+    capsys: pytest.CaptureFixture[str], groups: tuple[Group, ...], expected: list[str]
+) -> None:
+    terminal().serving(replace(CONFIG, groups=groups), LOOPBACK, cast("Any", Front(setup=SETUP)), "")
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if line.startswith("Simulated ")] == expected
+
+
+def test_the_rule_of_the_demo_acts_within_a_minute_of_a_start() -> None:
+    [rule] = (group.restart_when for group in demo.TROUBLED_GROUPS if group.restart_when)
+    seconds = simulated_faults.CALM_SECONDS + rule.for_seconds + 2 * demo.FAULTS_EVERY_SECONDS
+    assert seconds <= 60
 
 
 # Changes

@@ -30,11 +30,13 @@ from hkswitch.hap.state_format import BACKUP_NAME, FILE_NAME, Stored, digest, en
 from hkswitch.hap.taken_over import TakenAccessory, TakenOver, Texts
 from hkswitch.model.errors import Exit
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
+from hkswitch.protocol.alert_report import AlertReport
 from hkswitch.protocol.control import (
     Controllers,
     ControlReply,
     DoneWithNote,
     ErrorReply,
+    LastAlerts,
     Progress,
     SetupInfo,
     Status,
@@ -297,8 +299,15 @@ GROUPS = (
         {"smb.service": UP, "nmb.service": BROKEN},
         LastAction(Action.START, ADMIN, 1_700_000_000, Outcome.FAILED, "nmb.service failed", 1234),
         why="it is so",
+        trouble="nmb.service failed",
+        trouble_since_unix_seconds=1_700_000_000,
+        rule="cpu 97 % for 120 of 180 s",
     ),
     GroupReport("vm", "VM", None, 0, {}, LastAction(None, "user 0", 0), commands=True),
+)
+ALERTS = (
+    AlertReport("web", "Web", "httpd.service failed", 1_800_000_000),
+    AlertReport("vm", "", "VM", 1_700_000_000, 1_700_000_030),
 )
 PAIRED = (PairedController(ADMIN, admin=True, connections=1), PairedController(USER, admin=False))
 BRIDGE = BridgeReport("Homelab", "1.2.3", 1_800_000_000, ("10.0.0.1",), 51826, PAIRED, "gone", "not in force")
@@ -312,6 +321,7 @@ ANSWERS: Final[tuple[ControlReply, ...]] = (
     SetupInfo(SETUP.code, SETUP.payload, DEVICE_ID, paired=False, failed_attempts=0, pairing_refused=False),
     SetupInfo(SETUP.code, SETUP.payload, DEVICE_ID, paired=False, failed_attempts=100, pairing_refused=True),
     *(Status(Report(BRIDGE, GROUPS)), Status(Report(None, GROUPS[:1])), Status(Report(BRIDGE, ()))),
+    LastAlerts(ALERTS),
 )
 LINES: Final = tuple(map(encode_control_reply, ANSWERS))
 
@@ -319,6 +329,9 @@ CONTROL_COMMANDS: Final = (
     ("status",),
     ("status", "web"),
     ("status", "--json"),
+    ("alerts",),
+    ("alerts", "web"),
+    ("alerts", "--json"),
     ("start", "web"),
     ("start", "--no-wait", "web"),
     ("stop", "vm"),
@@ -333,6 +346,7 @@ CONTROL_COMMANDS: Final = (
     ("unpair", "--all"),
 )
 FITTING: Final = {"status": (9, 10, 11), "start": (0, 1, 2, 5), "stop": (0, 1, 2, 5), "reload": (1, 2, 6)} | {
+    "alerts": (12,),
     "pair": (7, 7, 7, 8),
     "--list": (3, 4),
     "--reset-attempts": (1, 6),
@@ -403,9 +417,12 @@ def test_whatever_a_daemon_answers_the_command_line_says_a_sentence_and_ends(
     monkeypatch.setattr(actions, "_last_lines", lambda unit, _: [unit])
     chance, words = random.Random(SEED), words_of(LINES)
     outcomes: set[tuple[str, bool]] = set()
-    rare = [(("unpair", ADMIN[:4]), [LINES[3], LINES[1], LINES[4]])]  # three right answers
+    rare: list[tuple[Sequence[str], list[bytes]]] = [
+        (("unpair", ADMIN[:4]), [LINES[3], LINES[1], LINES[4]]),  # three right answers
+        (("pair", "--reset-attempts"), [LINES[7], LINES[1]]),
+    ]
     for _ in range(count(long=long)):
-        command = chance.choice(CONTROL_COMMANDS)
+        command: Sequence[str] = chance.choice(CONTROL_COMMANDS)
         lines = conversation(command, chance, words)
         if rare:
             command, lines = rare.pop()

@@ -13,7 +13,7 @@ import pytest
 import segno
 from rich.console import Console
 
-from hkswitch.cli import audit, help_pages, layout, pair, qr, render
+from hkswitch.cli import alerts, audit, help_pages, layout, pair, qr, render
 from hkswitch.cli.doctor import show_findings
 from hkswitch.cli.group_table import HEADINGS as HEADING_TEXTS
 from hkswitch.cli.layout import fitted
@@ -24,6 +24,7 @@ from hkswitch.doctor.finding import Check, fail, ok
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import Setup
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
+from hkswitch.protocol.alert_report import AlertReport
 from hkswitch.protocol.report import (
     BridgeReport,
     GroupReport,
@@ -74,7 +75,16 @@ GROUPS = (
         why="the helper is not running (sudo: a password is required)",
     ),
 )
+ALERTS = (
+    AlertReport("fileserver", "", f"{LONG_UNIT} was killed by SIGKILL", NOW, NOW + 725),
+    AlertReport("web", "Web", "start failed: nginx.service exited with status 1", NOW),
+)
+TROUBLED = (
+    GROUPS[0]._replace(trouble=ALERTS[0].reason, trouble_since_unix_seconds=NOW - 300),
+    GROUPS[1]._replace(rule="gave up after 3 restarts within an hour, cannot measure memory"),
+)
 REPORTS = {
+    "troubled": Report(BRIDGE, TROUBLED),
     "all": Report(BRIDGE, GROUPS),
     "short": Report(None, GROUPS[:1]),
     "middle": Report(BRIDGE, GROUPS[:2]),
@@ -140,6 +150,7 @@ TEXTS: dict[str, Callable[[int], str]] = {
     "doctor": doctor_text,
     "check": lambda columns: fitted(WARNING, columns),
     "audit": lambda columns: fitted(JOURNAL, columns),
+    "alerts": lambda columns: fitted("\n".join(alerts.lines_of(ALERTS)), columns),
     "pair --list": lambda columns: fitted(pair.list_as_text(BRIDGE.controllers), columns),
 }
 

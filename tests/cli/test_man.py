@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from docs.config_reference import sections
+from hkswitch.backend.simulated_faults import CALM_SECONDS, CRASH_AFTER_SECONDS, RETURN_AFTER_SECONDS
 from hkswitch.cli.main import commands as program
 from hkswitch.control import STATE_FOLDER
+from hkswitch.daemon.kept_alerts import MOST_TROUBLES
 from hkswitch.hap import announcement
 from hkswitch.model import config_reader, config_values
 from hkswitch.model.config import BridgeConfig, parse
@@ -20,6 +22,7 @@ from hkswitch.model.errors import BusUnavailable, ConfigError, Exit
 from hkswitch.model.group import MOST_ACCESSORIES, AccessoryType
 from hkswitch.model.installation import CONFIG_FILE
 from hkswitch.model.unit_state import Action, JobResult, UnitResult
+from hkswitch.protocol.alert_report import MOST_ALERTS
 from hkswitch.serviceswitch import main as helper
 from hkswitch.serviceswitch import trusted_files
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect, fields_of
@@ -263,6 +266,20 @@ def test_a_limit_is_the_one_of_the_code(sentence: str) -> None:
 
 def test_the_port_of_the_demo_is_the_default_one() -> None:
     assert f"The TCP port, 1024 to 65535, by default {BridgeConfig().port}." in prose(PROGRAM)
+
+
+def test_the_faults_of_the_demo_come_when_the_page_says() -> None:
+    crash, back, calm = (
+        int(seconds) for seconds in (CRASH_AFTER_SECONDS, RETURN_AFTER_SECONDS, CALM_SECONDS)
+    )
+    page = prose(PROGRAM)
+    assert f"crashes {crash} seconds after each start, and comes back after {back} seconds." in page
+    assert f"it exceeds the limits from {calm} seconds after each start on" in page
+
+
+def test_the_number_of_alerts_is_the_one_of_the_code() -> None:
+    assert MOST_TROUBLES == MOST_ALERTS
+    assert f"The daemon keeps the last {MOST_ALERTS} alerts" in prose(PROGRAM)
 
 
 def test_types_and_actions_are_those_of_the_code() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from hkswitch.cli import render, status
 from hkswitch.cli.actions import failed_units
+from hkswitch.cli.health import MOST_TROUBLES_NAMED, problems
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
 from hkswitch.protocol.json_lines import MalformedMessage
@@ -59,6 +61,11 @@ REPORT = Report(BRIDGE, (WEB, FILES, LAMP, SLOW))
 AWAY = GroupReport(
     "vpn", "VPN", None, NOW, {}, why="the helper is not running (sudo: a password is required)"
 )
+TROUBLED = WEB._replace(trouble="web.service was killed by SIGKILL", trouble_since_unix_seconds=NOW - 725)
+HUNGRY = FILES._replace(
+    last_action=LastAction(Action.RESTART, "rule", NOW - 300, Outcome.DONE, "", 1234),
+    rule="cpu 97 % for 120 of 180 s",
+)
 UNKNOWN = Report(None, (WEB._replace(state=None, last_action=LastAction(None, "", NOW, Outcome.UNKNOWN)),))
 
 
@@ -79,8 +86,9 @@ def printed(report: Report, width: int = 1000, *, daemon_ended: bool = False) ->
         Report(None, (VM,)),
         UNKNOWN,
         Report(BRIDGE._replace(config="config.yaml:1:1: no", storage="the disk is full"), (AWAY,)),
+        Report(BRIDGE, (HUNGRY, TROUBLED)),
     ],
-    ids=["all", "none", "web", "commands", "unknown", "troubled"],
+    ids=["all", "none", "web", "commands", "unknown", "troubled", "alerts and rules"],
 )
 def test_a_report_survives_the_socket(report: Report) -> None:
     assert from_object(json.loads(status.report_as_json(report))) == report
@@ -128,6 +136,9 @@ def test_the_schema_of_version_1_stays() -> None:
         "why": "",
         "assumed": False,
         "momentary": False,
+        "trouble": "",
+        "trouble_since_unix_seconds": 0,
+        "rule": "",
     }
     assert [group["state"] for group in shown["groups"]] == ["on", "partial", "unknown", "starting"]
 
@@ -215,6 +226,38 @@ def test_people_see_why_a_group_is_unknown() -> None:
     ]
 
 
+def test_people_see_alerts_and_rules_below_the_groups() -> None:
+    both = TROUBLED._replace(id="both", rule="gave up after 3 restarts within an hour")
+    rows = [" ".join(line.split()) for line in printed(Report(BRIDGE, (AWAY, both, HUNGRY)))[4:]]
+    assert rows == [
+        "vpn VPN unknown",
+        "both Web on httpd.service active (running)",
+        ("files File Server partial 1/2 smb.service active (running) restart 5 min ago by rule, took 1.2 s"),
+        "nmb.service inactive (dead)",
+        "",
+        f"vpn: {AWAY.why}",
+        "both: alert for 12 min: web.service was killed by SIGKILL",
+        "both: restart rule: gave up after 3 restarts within an hour",
+        "files: restart rule: cpu 97 % for 120 of 180 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (0, []),
+        (1, [0]),
+        (MOST_TROUBLES_NAMED, range(MOST_TROUBLES_NAMED)),
+        (MOST_TROUBLES_NAMED + 2, range(MOST_TROUBLES_NAMED)),
+    ],
+)
+def test_the_problems_name_the_groups_in_trouble(number: int, said: Sequence[int]) -> None:
+    groups = (WEB, *(TROUBLED._replace(id=f"g{at}") for at in range(number)))
+    more = ["and 2 more of these; run `hkswitch alerts`"] if number > MOST_TROUBLES_NAMED else []
+    named = [f"group g{at} is in trouble; run `sudo hkswitch logs g{at}`" for at in said]
+    assert problems(Report(None, groups)) == [*named, *more]
+
+
 @pytest.mark.parametrize(
     ("bridge", "why"),
     [
@@ -260,6 +303,7 @@ def test_a_daemon_that_went_away_leaves_its_groups_unknown_to_programs() -> None
     shown = json.loads(status.report_as_json(status.without_daemon(Report(BRIDGE, (FILES, VM)))))
     nothing = {"state": "unknown", "since_unix_seconds": 0, "units": [], "last_action": None, "why": ""}
     nothing |= {"assumed": False, "momentary": False}
+    nothing |= {"trouble": "", "trouble_since_unix_seconds": 0, "rule": ""}
     assert shown == {
         "version": 1,
         "bridge": None,
@@ -293,8 +337,10 @@ def test_a_narrow_terminal_breaks_the_reason_of_an_unknown_state_and_no_state(wi
     ("groups", "code"),
     [((), 0), (("web",), 0), (("files",), 3), (("lamp",), 69), (("web", "files"), 0), (("files", "web"), 0)],
 )
-def test_one_group_is_an_exit_code(groups: tuple[str, ...], code: int) -> None:
-    report = status.select_groups(REPORT, groups)
+@pytest.mark.parametrize("trouble", ["", "httpd.service failed"])
+def test_one_group_is_an_exit_code(groups: tuple[str, ...], code: int, trouble: str) -> None:
+    troubled = tuple(group._replace(trouble=trouble) for group in REPORT.groups)
+    report = status.select_groups(REPORT._replace(groups=troubled), groups)
     assert [group.id for group in report.groups] == [*(groups or ("web", "files", "lamp", "slow"))]
     assert status.exit_code(report, groups) == code
 
@@ -330,6 +376,13 @@ def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
         (("bridge", "identity"), "\x1b[2J"),
         (("groups", 0, "why"), 1),
         (("groups", 0, "why"), "a\nb"),
+        (("groups", 0, "trouble"), None),
+        (("groups", 0, "trouble"), "\x1b[2J"),
+        (("groups", 0, "trouble"), "x" * 2001),
+        (("groups", 0, "trouble_since_unix_seconds"), -1),
+        (("groups", 0, "trouble_since_unix_seconds"), None),
+        (("groups", 0, "rule"), 1),
+        (("groups", 0, "rule"), "a\nb"),
         (("groups",), {}),
         (("groups", 0, "id"), "a\nb"),
         (("groups", 0, "state"), None),
@@ -386,6 +439,9 @@ OLDER_LACKS = {
     ("groups", "assumed"),
     ("groups", "commands"),
     ("groups", "momentary"),
+    ("groups", "rule"),
+    ("groups", "trouble"),
+    ("groups", "trouble_since_unix_seconds"),
     ("groups", "why"),
 }
 """Keys that came after the first release of this version of the report."""

@@ -27,6 +27,7 @@ from hkswitch.control.server import (
 from hkswitch.daemon import logs
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action
+from hkswitch.protocol.alert_report import AlertReport
 from hkswitch.protocol.control import (
     LONGEST_CONTROL_REPLY_BYTES,
     LONGEST_CONTROL_REQUEST_BYTES,
@@ -34,6 +35,7 @@ from hkswitch.protocol.control import (
     ControlReply,
     ControlRequest,
     ErrorReply,
+    LastAlerts,
     Operation,
     Progress,
     SetupInfo,
@@ -52,6 +54,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 NOBODY = 65534
 GROUP_ID = 61_234
 PAIRED = (PairedController(ADMIN, admin=True, connections=1), PairedController(USER, admin=False))
+ALERTS = (AlertReport("web", "Web", "httpd.service failed", 5), AlertReport("nas", "", "failed", 1, 2))
 LOOK = encode_control_request(ControlRequest(Operation.CONTROLLERS))
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -265,10 +268,11 @@ async def test_a_stranger_may_look_and_no_more(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, group_id: int | None
 ) -> None:
     monkeypatch.setattr(server, "_group_id", lambda: group_id)
-    pairings = NotedPairings(PAIRED)
+    pairings = NotedPairings(PAIRED, alerts=ALERTS)
     async with served(path, pairings):
         with as_user(NOBODY):
             assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
+            assert await ask(path, ControlRequest(Operation.ALERTS)) == LastAlerts(ALERTS)
             for question in RIGHTS:
                 with pytest.raises(Failure) as caught:
                     await end(path, question)

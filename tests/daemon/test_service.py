@@ -3,7 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Collection
+import time
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 
 from hkswitch.backend import Observer
-from hkswitch.backend.simulated import SimulatedHost
-from hkswitch.cli import reload, status
+from hkswitch.backend.simulated import ACTIVE, SimulatedHost
+from hkswitch.cli import alerts, reload, status
 from hkswitch.control import client, socket_of
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.kept_alerts import ALERTS_FILE_NAME, alerts_file
@@ -23,9 +24,11 @@ from hkswitch.daemon.signals import signals
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigError, Exit, Failure, Problem
-from hkswitch.model.group import AlertSensor, Group
-from hkswitch.model.unit_state import Action, HelperTransport, UnitFailure
+from hkswitch.model.group import AlertSensor, Group, RestartWhen
+from hkswitch.model.switch_events import RequestOrigin
+from hkswitch.model.unit_state import Action, ActionResult, HelperTransport, Sample, UnitFailure, Usage
 from hkswitch.network.endpoint import Endpoint
+from hkswitch.protocol.alert_report import AlertReport
 from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.report import BridgeReport, Report
 from tests.support.ports import LOOPBACK, free_port
@@ -110,6 +113,8 @@ class Host(SimulatedHost):
     doubt: str = ""
     problem: str = ""
     gone: str = ""
+    failure: str = ""
+    """Why each request goes wrong, although no unit fails."""
     watched: list[list[str]] = field(default_factory=list)
 
     async def open(self, observer: Observer) -> None:
@@ -120,6 +125,18 @@ class Host(SimulatedHost):
         self.watched.append([group.id for group in groups])
         await super().watch(groups)
 
+    async def request(
+        self,
+        action: Action,
+        group_id: str,
+        accepted: Callable[[], None],
+        origin: RequestOrigin = RequestOrigin.CONTROLLER,
+    ) -> ActionResult:
+        if not self.failure:
+            return await super().request(action, group_id, accepted, origin)
+        accepted()
+        return ActionResult(self.failure, went_wrong=True)
+
     async def check_config(self) -> str:
         return self.doubt
 
@@ -128,6 +145,10 @@ class Host(SimulatedHost):
 
     def trouble(self) -> str:
         return self.gone
+
+    def sample(self, group_id: str, sample: Sample) -> None:
+        assert self._observer is not None
+        self._observer.sampled(group_id, sample)
 
     def notice(self) -> None:
         assert self._observer is not None
@@ -335,12 +356,45 @@ def start_web(state_folder: Path) -> None:
 async def test_a_request_that_fails_is_a_trouble(world: World) -> None:
     world.config = with_groups(world, replace(WEB, alert=AlertSensor.CONTACT))
     async with served(world) as host:
-        host.broken = {"httpd.service"}
+        host.failure = "httpd.service timeout"
         with pytest.raises(Failure):
             await asyncio.to_thread(start_web, world.state_folder)
         kept = alerts_file(world.state_folder).read().open_of("web")
         assert kept is not None
-        assert kept.reason == "start failed: httpd.service failed"
+        assert kept.reason == "start failed: httpd.service timeout"
+
+
+async def test_a_trouble_is_in_the_status_while_it_lasts_and_in_the_last_alerts(world: World) -> None:
+    world.config = with_groups(world, replace(WEB, alert=AlertSensor.CONTACT), FILES)
+    async with starting(world) as host:
+        host.ready.set()
+        await eventually(lambda: world.told == ["serving web files"])
+        assert await asyncio.to_thread(alerts.of_groups, (), world.state_folder) == ()
+        host.broken = {"httpd.service"}
+        with pytest.raises(Failure):
+            await asyncio.to_thread(start_web, world.state_folder)
+        web, files = (await world.report()).groups
+        since = web.trouble_since_unix_seconds
+        assert (web.trouble, abs(time.time() - since) < PATIENCE_SECONDS) == ("httpd.service failed", True)
+        assert (files.trouble, files.trouble_since_unix_seconds) == ("", 0)
+        lasting = AlertReport("web", "Web", "httpd.service failed", since)
+        assert await asyncio.to_thread(alerts.of_groups, ("web",), world.state_folder) == (lasting,)
+        world.config = with_groups(world, FILES)
+        await world.reload()
+        [ended] = await asyncio.to_thread(alerts.of_groups, ("web",), world.state_folder)
+        assert ended == lasting._replace(name="", ended_unix_seconds=ended.ended_unix_seconds)
+        assert ended.ended_unix_seconds is not None
+
+
+async def test_the_status_has_what_a_rule_says(world: World) -> None:
+    world.config = with_groups(world, replace(WEB, restart_when=RestartWhen(memory_mib=900)), FILES)
+    async with starting(world) as host:
+        host.ready.set()
+        await eventually(lambda: world.told == ["serving web files"])
+        assert [group.rule for group in (await world.report()).groups] == ["", ""]
+        host.change({"httpd.service": ACTIVE})
+        host.sample("web", Sample(100, (Usage("httpd.service", "run 1", 10, 0, memory_bytes=None),)))
+        assert [group.rule for group in (await world.report()).groups] == ["cannot measure memory", ""]
 
 
 async def test_without_a_helper_a_reload_is_applied_and_notes_it(world: World) -> None:

@@ -8,10 +8,11 @@ import pytest
 
 from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
 from hkswitch.daemon import switchboard as switchboard_module
-from hkswitch.daemon.switchboard import GROUP_REMOVED, NOTHING_RESTARTED, Switchboard
+from hkswitch.daemon.switchboard import GROUP_REMOVED, NOTHING_RESTARTED, GroupNote, Switchboard
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.switch_events import Observed, RequestOrigin, Tile
+from hkswitch.model.trouble import Trouble
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
 from hkswitch.protocol.report import GroupReport, Outcome
 from tests.support.waiting import PATIENCE_SECONDS, eventually
@@ -116,6 +117,33 @@ class Board:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A write is not answered because its time is over, but for a reason of a test."""
     monkeypatch.setattr(switchboard_module, "WRITE_TIMEOUT_SECONDS", 2 * PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("note", "reported"),
+    [
+        (GroupNote(), ("", 0, "")),
+        (GroupNote(Trouble("httpd.service failed", 7)), ("httpd.service failed", 7, "")),
+        (GroupNote(rule="gave up"), ("", 0, "gave up")),
+    ],
+)
+async def test_a_report_has_the_trouble_and_the_rule_of_a_group(
+    note: GroupNote, reported: tuple[str, int, str]
+) -> None:
+    board = Board.made()
+    [report] = board.switches.report({"web": note}.__getitem__)
+    assert (report.trouble, report.trouble_since_unix_seconds, report.rule) == reported
+
+
+async def test_a_rule_is_the_one_that_requested_the_last_action() -> None:
+    board = Board.made()
+    board.switches.observed("web", UP)
+    acting = asyncio.create_task(board.switches.act(Action.RESTART, "web", "rule", origin=RequestOrigin.RULE))
+    (await board.asked()).end(ActionResult())
+    await acting
+    last = board.report.last_action
+    assert last is not None
+    assert (last.action, last.by) == (Action.RESTART, "rule")
 
 
 async def test_a_tap_on_a_group_that_a_reload_removes_is_answered_at_once() -> None:

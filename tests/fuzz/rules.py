@@ -50,7 +50,10 @@ def is_same(one: object, other: object) -> bool:
     return type(one) is type(other) and other in (one, "unknown")
 
 
-NEWER_KEYS = {"protocol", "commands", "why", "config"}
+NEWER_KEYS = {
+    *("protocol", "commands", "why", "config", "assumed", "momentary", "identity", "network"),
+    *("pairing_refused", "storage", "trouble", "trouble_since_unix_seconds", "rule"),
+}
 """What an older program does not write, and a newer one takes for its default."""
 
 

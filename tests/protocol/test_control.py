@@ -5,7 +5,10 @@ import json
 import pytest
 
 from hkswitch.model.errors import Exit
+from hkswitch.model.printable import LONGEST_PRINTED
+from hkswitch.model.trouble import PastTrouble
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
+from hkswitch.protocol.alert_report import MOST_ALERTS, AlertReport, reports_of
 from hkswitch.protocol.control import (
     LONGEST_CONTROL_REPLY_BYTES,
     LONGEST_CONTROL_REQUEST_BYTES,
@@ -15,6 +18,7 @@ from hkswitch.protocol.control import (
     ControlRequest,
     DoneWithNote,
     ErrorReply,
+    LastAlerts,
     Operation,
     Progress,
     SetupInfo,
@@ -30,10 +34,11 @@ from hkswitch.protocol.report import GroupReport, PairedController, Report
 ID = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
 SETUP = SetupInfo("314-15-926", "X-HM://0023ISYWY7OSX", "AA:BB:CC:DD:EE:FF", False, 7, False)
 
-WORDS = "'ask' must be one of status, watch, act, controllers, setup, unpair, reset-attempts, reload"
+WORDS = "'ask' must be one of status, watch, alerts, act, controllers, setup, unpair, reset-attempts, reload"
 QUESTIONS = [
     ControlRequest(Operation.STATUS),
     ControlRequest(Operation.WATCH),
+    ControlRequest(Operation.ALERTS),
     ControlRequest(Operation.ACT, action=Action.STOP, group="web"),
     ControlRequest(Operation.ACT, action=Action.RESTART, group="a\nb"),
     ControlRequest(Operation.CONTROLLERS),
@@ -44,7 +49,11 @@ QUESTIONS = [
     ControlRequest(Operation.UNPAIR, "a\nb"),
     ControlRequest(Operation.UNPAIR),
 ]
+OPEN = ("nas", "", "start failed: nas.service exited with status 1", 2**40)
+"""An alert that lasts, of a group that was removed."""
 ANSWERS: list[ControlReply] = [
+    LastAlerts(()),
+    LastAlerts((AlertReport("web", "Wéb", "web.service was killed by SIGKILL", 5, 9), AlertReport(*OPEN))),
     Controllers(()),
     Controllers((PairedController(ID, admin=True, connections=2), PairedController("B", admin=False))),
     SETUP,
@@ -96,6 +105,7 @@ def test_an_answer_survives_the_socket(answer: ControlReply) -> None:
         (b'{"ask":"setup","controller":null}', "unexpected key"),
         (b'{"ask":"unpair"}', "'controller' is missing"),
         (b'{"ask":"status","group":"web"}', "unexpected key"),
+        (b'{"ask":"alerts","group":"web"}', "unexpected key"),
         (b'{"ask":"reload","config":"/tmp/config.yaml"}', "unexpected key"),
         (b'{"ask":"act","action":"start"}', "'group' is missing"),
         (b'{"ask":"act","group":"web"}', "'action' is missing"),
@@ -119,6 +129,23 @@ def test_what_is_not_a_question_is_refused(line: bytes, reason: str) -> None:
 
 
 GOOD_SETUP = json.loads(encode_control_reply(SETUP))
+[GOOD_ALERT] = json.loads(encode_control_reply(LastAlerts((AlertReport(*OPEN),))))["alerts"]
+BAD_ALERTS: list[dict[str, object]] = [
+    {"group": "\x1b[2J"},
+    {"group": 1},
+    {"name": "\x1b]0;root\x07"},
+    {"name": None},
+    {"reason": "two\nlines"},
+    {"reason": "\x9b31m"},
+    {"reason": "x" * (LONGEST_PRINTED + 1)},
+    {"began_unix_seconds": None},
+    {"began_unix_seconds": -1},
+    {"began_unix_seconds": 2**53 + 1},
+    {"ended_unix_seconds": "now"},
+    {"ended_unix_seconds": 1.5},
+    {"ended_unix_seconds": True},
+]
+LACKING_ALERTS = [{key: GOOD_ALERT[key] for key in GOOD_ALERT if key != lacking} for lacking in GOOD_ALERT]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +167,12 @@ GOOD_SETUP = json.loads(encode_control_reply(SETUP))
         {"type": "controllers", "controllers": [{"id": "A", "admin": 1, "connections": 0}]},
         {"type": "controllers", "controllers": [{"id": "A", "admin": True, "connections": -1}]},
         {"type": "controllers", "controllers": [{"id": "\x1b[2J", "admin": True, "connections": 0}]},
+        {"type": "alerts"},
+        {"type": "alerts", "alerts": {}},
+        {"type": "alerts", "alerts": ["web"]},
+        {"type": "alerts", "alerts": [GOOD_ALERT] * (MOST_ALERTS + 1)},
+        *({"type": "alerts", "alerts": [GOOD_ALERT | bad]} for bad in BAD_ALERTS),
+        *({"type": "alerts", "alerts": [lacking]} for lacking in LACKING_ALERTS),
         {key: value for key, value in GOOD_SETUP.items() if key != "paired"},
         {**GOOD_SETUP, "failed_attempts": "7"},
         {**GOOD_SETUP, "pairing_refused": None},
@@ -172,6 +205,20 @@ def test_a_word_that_a_helper_made_up_keeps_nobody_from_reading_a_report() -> No
     assert answer.report.groups[0].units["httpd.service"].sub == "?[2Jrunning?"
 
 
+def test_the_last_alerts_are_sent_newest_first_and_only_so_many() -> None:
+    many = [PastTrouble("web", f"reason {number}", number, number + 1) for number in range(MOST_ALERTS + 9)]
+    many.append(PastTrouble("gone", "a\nb\x1b[0m", 2000))
+    sent = encode_control_reply(LastAlerts(reports_of(many, {"web": "Web"})))
+    reply = parse_control_reply(sent)
+    assert isinstance(reply, LastAlerts)
+    assert len(reply.alerts) == MOST_ALERTS
+    newest, second = (
+        AlertReport("gone", "", "a; b?[0m", 2000),
+        AlertReport("web", "Web", "reason 108", 108, 109),
+    )
+    assert reply.alerts[:2] == (newest, second)
+
+
 def test_a_reason_is_cut_and_made_printable() -> None:
     said = parse_control_reply(
         encode_control_reply(ErrorReply(Exit.UNAVAILABLE, "a\nb\x1b[0m" + "\udcff" + "x" * 9999))
@@ -184,6 +231,8 @@ def test_a_reason_is_cut_and_made_printable() -> None:
 def test_the_largest_messages_fit_into_their_lines() -> None:
     many = tuple(PairedController("ü" * 256, admin=False, connections=2**53) for _ in range(200))
     assert len(encode_control_reply(Controllers(many))) < LONGEST_CONTROL_REPLY_BYTES
+    alerts = (AlertReport("ü" * 256, "ü" * 256, "ü" * LONGEST_PRINTED, 2**53, 2**53),) * MOST_ALERTS
+    assert len(encode_control_reply(LastAlerts(alerts))) < LONGEST_CONTROL_REPLY_BYTES
     assert (
         len(encode_control_request(ControlRequest(Operation.UNPAIR, "ü" * 256)))
         < LONGEST_CONTROL_REQUEST_BYTES

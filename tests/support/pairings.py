@@ -11,6 +11,7 @@ from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import ADMIN_BIT, Stored
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action, ActionResult
+from hkswitch.protocol.alert_report import AlertReport
 from hkswitch.protocol.control import SetupInfo
 from hkswitch.protocol.report import PairedController, Report
 
@@ -63,6 +64,7 @@ class NotedPairings:
     error: Exception | None = None
     done: list[str | None] = field(default_factory=list)
     shown: Report = field(default_factory=lambda: Report(None, ()))
+    alerts: tuple[AlertReport, ...] = ()
     changed: asyncio.Event | None = None
     """The event of the current watcher."""
     acted: list[tuple[Action, str, str]] = field(default_factory=list)
@@ -100,6 +102,9 @@ class NotedPairings:
 
     def report(self) -> Report:
         return self.shown
+
+    def last_alerts(self) -> tuple[AlertReport, ...]:
+        return self.alerts
 
     async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
         if self.error is not None:
