@@ -213,11 +213,13 @@ class Systemd:
         await self._signals.receive_owners(self._owner_changed)
         await self._manager.subscribe()
 
-    async def _queue(self, method: Method, unit: str) -> tuple[str, str, JobResult] | UnitResult:
+    async def _queue(
+        self, method: Method, unit: str, mode: str = "replace"
+    ) -> tuple[str, str, JobResult] | UnitResult:
         """Queue a job and await it; return the unit, the job's path and its result, or why there is none."""
         try:
             with self._jobs.collecting():
-                job = await self._connection.call(method(unit, "replace"))
+                job = await self._connection.call(method(unit, mode))
                 ending = self._jobs.ending(job)
         except sdbus.SdBusBaseError as error:
             return UnitResult(unit, JobResult.REFUSED, sentence(error))
@@ -226,7 +228,8 @@ class Systemd:
     async def _start(
         self, method: Method, unit: str, action: Action, start: Start | None, confirm_seconds: float
     ) -> UnitResult:
-        ended = await self._queue(method, unit)
+        # A restart must not replace a stop that waits for its turn: it would start what is being stopped.
+        ended = await self._queue(method, unit, "replace" if action is Action.START else "fail")
         if isinstance(ended, UnitResult):
             return ended
         _, job, result = ended

@@ -67,7 +67,7 @@ class Storm:
         action = self.chance.choice(list(Action))
         unit = self.unit(number)
         unit.job_result = self.chance.choice(["done", "done", "done", "failed"])
-        call = (METHODS[action], unit.name, "replace")
+        call = (METHODS[action], unit.name, "fail" if action is Action.RESTART else "replace")
         before, was_up = self.fake.calls.count(call), unit.active == "active"
         result = await self.helped.host.request(action, f"group-{number}", ignore, RequestOrigin.CONTROLLER)
         asked = self.fake.calls.count(call) - before

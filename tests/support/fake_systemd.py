@@ -184,7 +184,7 @@ class FakeSystemd:
                 return self._hold(message, name, 1 if message.member == "RefUnit" else -1)
             case "ListUnitsByNames", [names]:
                 return self._hold_list(message) if self.holds_list(names) else self._list(message, names)
-            case "StartUnit" | "TryRestartUnit", [name, "replace"]:
+            case ("StartUnit", [name, "replace"]) | ("TryRestartUnit", [name, "fail"]):
                 return self._queue(message, name, "active", "running")
             case "StopUnit", [name, "replace"]:
                 return self._queue(message, name, "inactive", "dead")

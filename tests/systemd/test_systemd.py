@@ -207,7 +207,7 @@ async def test_an_action_is_one_job_a_unit_which_is_held_while_it_is_started(
     fake.reset(Unit("a.service"))
     results = await systemd.run(action, ["a.service"], 0.2)
     assert results == (UnitResult("a.service", JobResult.DONE),)
-    job = (method, "a.service", "replace")
+    job = (method, "a.service", "fail" if action is Action.RESTART else "replace")
     held = [("RefUnit", "a.service"), ("ListUnitsByNames", "a.service"), job, ("UnrefUnit", "a.service")]
     assert fake.calls == ([job] if action is Action.STOP else held)
     assert fake.units["a.service"].refs == 0

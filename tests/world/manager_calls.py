@@ -78,7 +78,10 @@ class Calls:
                 return ([self._row(name) for name in names if _is_name(name)],)
             case "StartTransientUnit", (name, "fail", settings, []):
                 return (self._make(name, lambda: spec_of(settings, self._systemd.decide)),)
-            case ("StartUnit" | "StopUnit" | "TryRestartUnit") as member, (name, "replace"):
+            case (("StartUnit" | "StopUnit") as member, (name, "replace")) | (
+                "TryRestartUnit" as member,
+                (name, "fail"),
+            ):
                 return (self._queue(member, name),)
         raise AssertionError((message.interface, message.member, message.body))
 
@@ -103,7 +106,19 @@ class Calls:
                 raise _error("NoSuchUnit", f"Unit {name} not loaded.")
             return jobs.add(unit, Kind.STOP).path
         unit = self._loaded_well(name)
-        return (jobs.add(unit, Kind.START) if member == "StartUnit" else jobs.try_restart(unit)).path
+        if member == "StartUnit":
+            return jobs.add(unit, Kind.START).path
+        pending = jobs.of.get(unit.name)
+        if (
+            pending is not None
+            and pending.kind is Kind.STOP
+            and not (unit.is_down or unit.active == "deactivating")
+        ):
+            queued = f"{name} has 'stop' job queued, but 'restart' is included in transaction"
+            raise _error(
+                "TransactionIsDestructive", f"Transaction for {name}/restart is destructive ({queued})."
+            )
+        return jobs.try_restart(unit).path
 
     def _make(self, name: str, spec: Callable[[], Spec]) -> str:
         if (unit := self._systemd.make(name, spec)) is None:
