@@ -104,7 +104,10 @@ OVERRIDES = {
 
 ONLY_IN = {
     "yaml": {"model/yaml_nodes.py"},
-    "sdbus": {f"systemd/{name}.py" for name in ("connection", "interface", "signals", "starts", "units")},
+    "sdbus": {
+        f"systemd/{name}.py"
+        for name in ("connection", "interface", "resources", "signals", "starts", "units")
+    },
     "pyhap": {"daemon/bridge.py", "hap/characteristics.py", "hap/database.py", *OVERRIDES},
     "h11": OVERRIDES,
     "cryptography": {"hap/keys.py", *OVERRIDES},

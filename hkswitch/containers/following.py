@@ -22,6 +22,9 @@ TOGETHER_SECONDS: Final = 0.02
 AGAIN_SECONDS: Final = 1
 """Before the next attempt after a failure, and before a container that was restarted may count as up."""
 
+SCOPES: Final = {Engine.DOCKER: "docker", Engine.PODMAN: "libpod"}
+"""The first words of the units in which engines put containers, if systemd makes their cgroups."""
+
 Told = Callable[[Mapping[str, UnitState]], None]
 Spawn = Callable[[Coroutine[None, None, None]], "asyncio.Task[None]"]
 
@@ -60,6 +63,10 @@ class Following:
             self._states = {name: state for name, state in self._states.items() if name in members}
             self._begin()
         return self.engine.units if members else ()
+
+    def scopes(self, name: str) -> dict[str, str]:
+        """Return the units that the containers of a member have while they run, by the containers' IDs."""
+        return {each: f"{SCOPES[self.engine]}-{each}.scope" for each in self._restarts.get(name, ())}
 
     def units_seen(self, units: Mapping[str, UnitState]) -> None:
         """Follow the engine while its units let it be asked."""

@@ -44,11 +44,15 @@ class Caller(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """An action that was allowed; `number` is unique in this process."""
+    """An action that was allowed; `number` is unique in this process.
+
+    `by_rule`: the daemon says that no person asked for it, but the group's `restart_when`.
+    """
 
     action: str
     group: str
     number: int
+    by_rule: bool = False
 
 
 class Denial(NamedTuple):
@@ -61,6 +65,7 @@ class Denial(NamedTuple):
     action: str = ""
     group: str = ""
     left_out: int = 0
+    by_rule: bool = False
 
 
 class Effect(NamedTuple):
@@ -102,9 +107,9 @@ class Audit:
         self._write_left_out()
         self.journal.__exit__()
 
-    async def decided(self, action: str, group: str) -> Decision:
+    async def decided(self, action: str, group: str, *, by_rule: bool = False) -> Decision:
         """Record that an action is allowed; if this raises `NotRecorded`, it must not be carried out."""
-        decision = Decision(action, group, next(self._numbers))
+        decision = Decision(action, group, next(self._numbers), by_rule)
         if self._clock() >= self._window_ends_seconds:
             self._window_ends_seconds, self._decisions = self._clock() + DECISIONS_WITHIN_SECONDS, 0
         self._decisions += 1
@@ -160,9 +165,11 @@ def _login_uid() -> int | None:
 
 def fields_of(what: Decision | Denial | Effect, caller: Caller) -> dict[str, str]:
     """Return the fields of a journal line."""
+    asked = what.decision if isinstance(what, Effect) else what
     fields = {
         "SYSLOG_IDENTIFIER": IDENTIFIER,
-        **_fields(what, f"for uid {caller.uid}"),
+        **_fields(what, f"for uid {caller.uid}{' (rule)' if asked.by_rule else ''}"),
+        "HKSWITCH_CALLER": "rule" if asked.by_rule else "",
         "HKSWITCH_BY_UID": str(caller.uid),
         "HKSWITCH_LOGINUID": "" if caller.login_uid is None else str(caller.login_uid),
     }

@@ -14,6 +14,7 @@ from hkswitch.model.group import Group
 from hkswitch.model.unit_state import JobResult, UnitResult
 from hkswitch.protocol.helper import (
     Accepted,
+    Alert,
     Finished,
     Hello,
     Observe,
@@ -29,8 +30,9 @@ from hkswitch.serviceswitch.audit import Denial
 from hkswitch.serviceswitch.execute import ActionGuard, Executor, ProbeOutcome, ServiceManager
 from hkswitch.serviceswitch.journal import NotRecorded
 from hkswitch.serviceswitch.observe import Observation, WatchUnits
-from hkswitch.serviceswitch.policy import Policy, Results
+from hkswitch.serviceswitch.policy import ALERT, Policy, Results
 from hkswitch.serviceswitch.probes import Probes
+from hkswitch.serviceswitch.samples import Measure
 from hkswitch.serviceswitch.states import UnsentStates
 from hkswitch.serviceswitch.stdio import OutputUnwritable, ReplyWriter, Write
 
@@ -103,6 +105,7 @@ class Dispatcher:
         engines: Engines,
         *,
         watch: WatchUnits,
+        measure: Measure,
         write: Write,
         has_hung_up: Callable[[], bool],
     ) -> None:
@@ -123,6 +126,7 @@ class Dispatcher:
             self._states,
             self._probes,
             watch=watch,
+            measure=measure,
             engines=engines,
             replies=self._replies,
             spawn=self._spawn,
@@ -160,21 +164,21 @@ class Dispatcher:
             case Ping(number):
                 self.observation.read_config()
                 self._replies.send(Pong(number))
-            case Observe(epoch):
-                self.observation.observe(epoch)
-            case Request() if self._requests >= MOST_REQUESTS_AT_ONCE:
-                self._policy.audit.denied(Denial(TOO_MANY_REQUESTS, message.action, message.group))
+            case Observe(epoch, sampled):
+                self.observation.observe(epoch, sampled)
+            case Request() | Alert() if self._requests >= MOST_REQUESTS_AT_ONCE:
+                action = message.action if isinstance(message, Request) else ALERT
+                self._policy.audit.denied(Denial(TOO_MANY_REQUESTS, action, message.group))
                 self._replies.send(Refused(message.id, TOO_MANY_REQUESTS))
-            case Request():
+            case Request() | Alert():
                 self.observation.read_config()
                 self._requests += 1
                 self._spawn(self._answer(message))
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, request: Request | Alert) -> None:
         """Carry out a request, if it is allowed, and reply with its results."""
         try:
-            group = self._policy.allowed(request.action, request.group, request.token)
-            results = await self._do(request, group)
+            results = await (self._alert(request) if isinstance(request, Alert) else self._do(request))
         except OutputUnwritable:
             raise
         except (BusUnavailable, Abandoned, NotRecorded) as failure:
@@ -186,8 +190,18 @@ class Dispatcher:
         finally:
             self._requests -= 1
 
-    async def _do(self, request: Request, group: Group) -> Results:
-        """Carry out an allowed request; the audit and the daemon know of it before it begins."""
+    async def _alert(self, alert: Alert) -> Results:
+        """Run the alert command, if it is allowed; the audit and the daemon know of it before it begins."""
+        command = self._policy.alert_command(alert.group, alert.token)
+        async with self._policy.audited(ALERT, alert.group) as record:
+            await self._replies.deliver(Accepted(alert.id))
+            record.results = (await self._executor.alert(command, alert, self._require_daemon),)
+        return record.results
+
+    async def _do(self, request: Request) -> Results:
+        """Carry out a request, if it is allowed; the audit and the daemon know of it before it begins."""
+        by_rule = request.by_rule
+        group = self._policy.allowed(request.action, request.group, request.token, by_rule=by_rule)
         requests = self._by_group[group.id]
         if requests.newest is not None and request.action.overrules(requests.newest.action):
             for older in requests.orders:  # one that has begun will begin no other part
@@ -195,7 +209,7 @@ class Dispatcher:
                     older.end()
         requests.newest = request
         with self._in_order(group) as order:
-            async with self._policy.audited(request.action, group.id) as record:
+            async with self._policy.audited(request.action, group.id, by_rule=by_rule) as record:
                 await self._replies.deliver(Accepted(request.id))
                 if group.commands is None:
                     record.results = await self._execute(request, group, order)
@@ -220,8 +234,7 @@ class Dispatcher:
 
     async def _execute(self, request: Request, group: Group, order: JobOrder) -> Results:
         def check() -> None:
-            if self._has_hung_up():  # this process was suspended, and resumed after the daemon exited
-                raise Abandoned(DAEMON_HUNG_UP)
+            self._require_daemon()
             if self._is_overruled(request):
                 raise Overruled(f"a newer request overruled {request.action} {request.group}")
 
@@ -242,7 +255,11 @@ class Dispatcher:
         await self.observation.catch_up(group.contained)
         return results
 
-    def _is_replaced(self, request: Request) -> bool:
+    def _require_daemon(self) -> None:
+        if self._has_hung_up():  # this process was suspended, and resumed after the daemon exited
+            raise Abandoned(DAEMON_HUNG_UP)
+
+    def _is_replaced(self, request: Request | Alert) -> bool:
         """Tell whether a newer request for the group has arrived."""
         return self._by_group[request.group].newest is not request
 
@@ -251,7 +268,7 @@ class Dispatcher:
         newest = self._by_group[request.group].newest
         return newest is not None and newest.action.overrules(request.action)
 
-    def _is_superseded(self, request: Request, results: Results) -> bool:
+    def _is_superseded(self, request: Request | Alert, results: Results) -> bool:
         """Tell whether a newer request canceled the jobs, which is no failure."""
         canceled = any(result.job is JobResult.CANCELED for result in results)
         return canceled and self._is_replaced(request)

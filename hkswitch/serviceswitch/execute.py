@@ -21,6 +21,7 @@ from hkswitch.model.unit_state import (
     UnitState,
     failure_of,
 )
+from hkswitch.protocol.helper import Alert
 from hkswitch.serviceswitch.trusted_files import Untrusted
 from hkswitch.systemd.command import LARGEST_ANSWER, MAY_MEAN, Command, Ended, ServiceResult
 
@@ -28,6 +29,9 @@ COMMAND_ENVIRONMENT: Final = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
 
 DETACHED_SECONDS: Final = 600
 """The time limit of a detached command, unless `timeout_seconds` is more."""
+
+ALERT_SECONDS: Final = 60
+"""The time limit of the alert command."""
 
 PROBE_AGAIN_SECONDS: Final = 0.5
 """The interval between probes of a group that has not reached the requested state."""
@@ -127,6 +131,22 @@ class Executor:
         if action is Action.STOP or failure_of(results) is not None:
             return results
         return (*results, *await self._confirm(group, probe, guard.is_superseded))
+
+    async def alert(self, argv: Argv, alert: Alert, begin: Callable[[], None]) -> UnitResult:
+        """Run the alert command, but once at a time for each group; raises as `do` does."""
+        # TRUST: the daemon chose the words, which are printable and short; root does not act on them. Nothing
+        # interprets them before the program, which need not be trusted, because it gets no rights.
+        variables = {
+            "HKSWITCH_GROUP": alert.group,
+            "HKSWITCH_REASON": alert.reason,
+            "HKSWITCH_STATE": alert.state,
+        }
+        unit, environment = f"hkswitch-alert-{alert.group}.service", COMMAND_ENVIRONMENT | variables
+        command = Command(unit, argv, environment, ALERT_SECONDS, unprivileged=True)
+        ended = await self.systemd.execute(command, begin, lambda: None)
+        if ended.exit_code == 0:
+            return UnitResult(argv[0], JobResult.DONE)
+        return UnitResult(argv[0], JobResult.FAILED, str(ended))
 
     async def states(self, group: Group) -> dict[str, UnitState]:
         """Return the states of a group's members now; raises `BusUnavailable`."""

@@ -215,6 +215,7 @@ async def _serve(policy: Policy, facts: Facts) -> int:
         link,
         Engines(link.states),
         watch=link.watch,
+        measure=link.usages,
         write=stdio.to_daemon,
         has_hung_up=requester.has_hung_up,
     )

@@ -4,17 +4,18 @@ The helper reads the config again for each request and each ping. While the conf
 still watches the last accepted one: only actions need the current one.
 """
 
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 
 from hkswitch.containers.engines import Engines
 from hkswitch.containers.following import Following
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.group import Engine
-from hkswitch.model.unit_state import UnitState
+from hkswitch.model.group import MEASURED_SUFFIXES, Engine
+from hkswitch.model.unit_state import UnitState, Usage
 from hkswitch.protocol.helper import ConfigUpdate
 from hkswitch.serviceswitch.policy import TrustedConfig
 from hkswitch.serviceswitch.probes import Probes, Spawn
+from hkswitch.serviceswitch.samples import Measure, Measured, Samples
 from hkswitch.serviceswitch.states import UnsentStates
 from hkswitch.serviceswitch.stdio import ReplyWriter
 
@@ -32,6 +33,7 @@ class Observation:
         probes: Probes,
         *,
         watch: WatchUnits,
+        measure: Measure,
         engines: Engines,
         replies: ReplyWriter,
         spawn: Spawn,
@@ -44,6 +46,9 @@ class Observation:
         self._replies = replies
         self._spawn = spawn
         self._followings = [Following(each, engines, self._told, spawn) for each in Engine]
+        self._samples = Samples(measure, self._measurable, self._sampled, spawn)
+        self._measured: Collection[str] = ()
+        """Groups, from the end of the first reports on: until then, not all containers are known."""
         self._applied: Config | None = None
         self._units: tuple[str, ...] | None = None
         self._of_groups: dict[str, None] = {}
@@ -52,13 +57,17 @@ class Observation:
         self._begun = False
         self._problem: str | None = None
 
-    def observe(self, epoch: int) -> None:
-        """Send all known states, and then each change. Runs no probe, however often it is called."""
+    def observe(self, epoch: int, sampled: Collection[str]) -> None:
+        """Send all known states, and then each change, and samples of some groups.
+
+        Runs no probe, however often it is called.
+        """
         self._begun = True
         self._problem = None
         self.read_config()
         self._states.begin(epoch)
         self._is_complete = False
+        self._measured = sampled
         self._complete_if_settled()
 
     def read_config(self) -> None:
@@ -91,6 +100,19 @@ class Observation:
         for following in self._followings:
             await following.catch_up(containers)
 
+    def _measurable(self, group_ids: Collection[str]) -> Iterator[Measured]:
+        """Find whatever has processes of these groups."""
+        groups = [group for group in self._applied.groups if group.id in group_ids] if self._applied else []
+        units = dict.fromkeys(unit for group in groups for unit in group.units)
+        yield from (Measured(unit, unit) for unit in units if unit.endswith(MEASURED_SUFFIXES))
+        for member in dict.fromkeys(name for group in groups for name in group.contained):
+            for following in self._followings:
+                yield from (Measured(scope, member, each) for each, scope in following.scopes(member).items())
+
+    def _sampled(self, at_seconds: float, usages: tuple[Usage, ...]) -> None:
+        self._states.sampled(at_seconds, usages)
+        self._replies.wake()
+
     def _told(self, containers: Mapping[str, UnitState]) -> None:
         """Update the states of containers."""
         self._states.seen(containers)
@@ -103,6 +125,7 @@ class Observation:
         if is_settled and not self._is_complete:
             self._is_complete = True
             self._states.complete()
+            self._samples.observe(self._measured)
         self._replies.wake()
 
     # UnitObserver, for systemd/link.py

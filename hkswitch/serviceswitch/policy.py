@@ -1,14 +1,14 @@
 """Root's policy, from a file that only root can write, and the audit of each decision. Runs as root."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from hkswitch.model.config import Config, parse
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.group import Group
+from hkswitch.model.group import Argv, Group
 from hkswitch.model.unit_state import Action, UnitResult, failure_of
 from hkswitch.protocol.helper import CONFIG_CHANGED
 from hkswitch.serviceswitch import trusted_files
@@ -17,6 +17,9 @@ from hkswitch.serviceswitch.audit import Audit, Denial, Effect
 CUT_SHORT: Final = "the helper exited first; jobs that are queued, and what an engine has begun, go on"
 
 NOT_BEGUN: Final = "not carried out: the helper exited"
+
+ALERT: Final = "alert"
+"""Beside the actions, what the daemon may request for a group: to run the alert command."""
 
 Results = tuple[UnitResult, ...]
 
@@ -41,8 +44,8 @@ class Denied:
     reason: str
 
 
-def permit(action: Action, group_id: str, token: str | None, config: Config) -> Allowed | Denied:
-    """Decide whether the config allows `action` on the group `group_id`. Pure: no I/O.
+def permit(action: Action | str, group_id: str, token: str | None, config: Config) -> Allowed | Denied:
+    """Decide whether the config allows `action`, or `ALERT`, on the group `group_id`. Pure: no I/O.
 
     `token` stands for the group as the caller knows it; None accepts the group as it is.
     """
@@ -51,8 +54,10 @@ def permit(action: Action, group_id: str, token: str | None, config: Config) -> 
         return Denied(f"there is no group {group_id!r} in the configuration")
     if token is not None and token != group.token:
         return Denied(CONFIG_CHANGED)
-    if action in group.actions:
+    if action in group.actions or (action == ALERT and group.alert and config.alert_command):
         return Allowed(group)
+    if action == ALERT:
+        return Denied("the configuration has no 'alert' for this group, or no 'alert_command'")
     return Denied(f"{action} is not in this group's actions")
 
 
@@ -130,33 +135,45 @@ class Policy:
     admit: Callable[[], Awaitable[None]] = _admit_root
     """Awaited before each decision; raises if the caller is no longer admitted."""
 
-    def allowed(self, action: Action, group_id: str, token: str | None = None) -> Group:
+    def allowed(
+        self, action: Action, group_id: str, token: str | None = None, *, by_rule: bool = False
+    ) -> Group:
         """Return the group if the action is allowed on it; audits a denial.
 
         Args:
             action: The requested action.
             group_id: The group's id in the config.
             token: Stands for the group as the caller knows it; None accepts the group as it is.
+            by_rule: Whether a rule requests it, for the audit.
 
         Raises `Refusal`, or the error for an invalid config or an untrusted program.
         """
-        try:
-            return self._permitted(action, group_id, token)
-        except Failure as failure:
-            self.audit.denied(Denial(str(failure), action, group_id))
-            raise
+        with self._auditing_denials(action, group_id, by_rule=by_rule):
+            group = _group_of(permit(action, group_id, token, self.config.read()))
+            for program in group.programs_of(action):
+                self.config.examine(group, program)
+            return group
+
+    def alert_command(self, group_id: str, token: str) -> Argv:
+        """Return the alert command if it may run for a group; raises and audits like `allowed`."""
+        with self._auditing_denials(ALERT, group_id):
+            config = self.config.read()
+            _group_of(permit(ALERT, group_id, token, config))
+            return config.alert_command
 
     @asynccontextmanager
-    async def audited(self, action: Action, group_id: str) -> AsyncIterator[ActionRecord]:
+    async def audited(
+        self, action: str, group_id: str, *, by_rule: bool = False
+    ) -> AsyncIterator[ActionRecord]:
         """Record the decision before the action, and the outcome after it, however it ends.
 
         If this raises `NotRecorded`, or what `admit` raises, the action must not be carried out.
         """
         try:
             await self.admit()
-            decision = await self.audit.decided(action, group_id)
+            decision = await self.audit.decided(action, group_id, by_rule=by_rule)
         except (Failure, asyncio.CancelledError) as failure:  # the decision may be in the journal
-            self.audit.denied(Denial(str(failure) or NOT_BEGUN, action, group_id))
+            self.audit.denied(Denial(str(failure) or NOT_BEGUN, action, group_id, by_rule=by_rule))
             raise
         began_seconds, record, failed = _now_seconds(), ActionRecord(), CUT_SHORT
         try:
@@ -169,13 +186,20 @@ class Policy:
             took_ms = round((_now_seconds() - began_seconds) * 1000)
             self.audit.ended(Effect(decision, failed, record.results, took_ms))
 
-    def _permitted(self, action: Action, group_id: str, token: str | None) -> Group:
-        decision = permit(action, group_id, token, self.config.read())
-        if isinstance(decision, Denied):
-            raise Refusal(decision.reason)
-        for program in decision.group.programs_of(action):
-            self.config.examine(decision.group, program)
-        return decision.group
+    @contextmanager
+    def _auditing_denials(self, action: str, group_id: str, *, by_rule: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except Failure as failure:
+            self.audit.denied(Denial(str(failure), action, group_id, by_rule=by_rule))
+            raise
+
+
+def _group_of(decision: Allowed | Denied) -> Group:
+    """Return the group of a permission; raises `Refusal`."""
+    if isinstance(decision, Denied):
+        raise Refusal(decision.reason)
+    return decision.group
 
 
 def _now_seconds() -> float:

@@ -1,4 +1,4 @@
-"""States not yet sent to the daemon: the newest of each group, unit and probe. Pure: no I/O. Used as root.
+"""States not yet sent to the daemon, and a sample: the newest of each. Pure: no I/O. Used as root.
 
 A daemon that reads slowly gets fewer messages, but never an older state after a newer one. The config bounds
 what is kept here.
@@ -9,7 +9,7 @@ from itertools import islice
 
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import UnitState
+from hkswitch.model.unit_state import UnitState, Usage
 from hkswitch.protocol.helper import (
     MOST_STATES,
     Complete,
@@ -17,6 +17,7 @@ from hkswitch.protocol.helper import (
     Lost,
     ProbeUpdate,
     Reply,
+    SamplesUpdate,
     StatesUpdate,
 )
 
@@ -36,6 +37,7 @@ class UnsentStates:
         self._unsent_units: dict[str, None] = {}
         self._unsent_probes: dict[str, None] = {}
         self._complete = False
+        self._sample: tuple[float, tuple[Usage, ...]] | None = None
 
     def begin(self, epoch: int) -> None:
         """Send everything again, as part of this epoch."""
@@ -45,6 +47,7 @@ class UnsentStates:
         self._unsent_units = dict.fromkeys(self._units)
         self._unsent_probes = dict.fromkeys(self._probes)
         self._complete = False
+        self._sample = None
 
     def regroup(self, groups: Collection[Group]) -> None:
         """Apply the groups of a new config, and forget the states of all others."""
@@ -77,12 +80,17 @@ class UnsentStates:
             self._probes[group_id] = message
             self._unsent_probes[group_id] = None
 
+    def sampled(self, at_seconds: float, usages: tuple[Usage, ...]) -> None:
+        """Replace the sample that is not sent yet."""
+        self._sample = at_seconds, usages
+
     def lose(self, why: Failure) -> None:
         """Forget the states of all units: they are no longer known."""
         if str(why) != self._why_lost:  # each attempt to reconnect reports it
             self._why_lost, self._unsent_loss = str(why), True
         self._units.clear()
         self._unsent_units.clear()
+        self._sample = None
         self._complete = False
 
     def complete(self) -> None:
@@ -112,6 +120,9 @@ class UnsentStates:
         if self._complete:
             self._complete = False
             return Complete(self._epoch)
+        if self._sample is not None:
+            (at_seconds, usages), self._sample = self._sample, None
+            return SamplesUpdate(self._epoch, at_seconds, usages)
         return None
 
 

@@ -22,7 +22,8 @@ class Command(NamedTuple):
     """A program to run as a transient unit of this name, with a time limit.
 
     A probe runs repeatedly: its exit code is the answer, and its output is not logged. Without a `user`, root
-    runs the program. A detached command leaves its children running when it ends.
+    runs the program. A detached command leaves its children running when it ends. An unprivileged one runs as
+    a user that exists only meanwhile.
     """
 
     unit: str
@@ -34,6 +35,7 @@ class Command(NamedTuple):
     directory: str = ""
     """The working directory; empty for the user's home."""
     detached: bool = False
+    unprivileged: bool = False
 
 
 class ServiceResult(StrEnum):

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, UnitResult, UnitState
+from hkswitch.model.unit_state import Action, UnitResult, UnitState, Usage
 from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.units import Begin, Systemd
 
@@ -92,6 +92,10 @@ class Link:
     async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         """Return the states of units now; raises `BusUnavailable`."""
         return await (await self._now()).states(units)
+
+    async def usages(self, units: Iterable[str]) -> list[Usage]:
+        """Return what `Systemd.usages` returns."""
+        return await (await self._now()).usages(units)
 
     async def main_process(self, service: str) -> int:
         """Return what `Systemd.main_process` returns."""

@@ -59,10 +59,19 @@ def _identity(command: Command) -> TypedProperties:
 
     No-new-privileges stays off, because the command may use sudo if its user may.
     """
+    if command.unprivileged:
+        return _UNPRIVILEGED
     if not command.user:
         return []
     return [("User", ("s", command.user)), ("WorkingDirectory", ("s", command.directory or "~"))]
 
+
+_UNPRIVILEGED: Final[TypedProperties] = [
+    # Implies no-new-privileges, a /tmp of its own and otherwise read-only files (systemd.exec(5)).
+    ("DynamicUser", ("b", True)),
+    ("ProtectHome", ("s", "yes")),
+    ("CapabilityBoundingSet", ("t", 0)),
+]
 
 _LOGGED: Final[TypedProperties] = [
     ("StandardOutput", ("s", "journal")),

@@ -8,13 +8,14 @@ from typing import Any, Final, Self
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, ActiveState, JobResult, UnitResult, UnitState
+from hkswitch.model.unit_state import Action, ActiveState, JobResult, UnitResult, UnitState, Usage
 from hkswitch.systemd import transient
 from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, BusConnection, owner_of_systemd, sentence
 from hkswitch.systemd.interface import MANAGER_PATH, SERVICE_INTERFACE, UNIT_INTERFACE, Manager
 from hkswitch.systemd.jobs import Jobs
 from hkswitch.systemd.lost_jobs import row_of, settled, state_in
+from hkswitch.systemd.resources import measured
 from hkswitch.systemd.signals import Message, Signals
 from hkswitch.systemd.starts import Start, Starts
 from hkswitch.systemd.watch import StatesCallback, WatchedUnits
@@ -85,6 +86,12 @@ class Systemd:
     async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         """Return the states of units now; raises `BusUnavailable`."""
         return {name: state for name, (_, state) in (await self._list(units)).items()}
+
+    async def usages(self, units: Iterable[str]) -> list[Usage]:
+        """Return the resources of those units that run; raises `BusUnavailable`."""
+        listed = (await self._list(units)).items()
+        running = {unit: path for unit, (path, state) in listed if state.is_running}
+        return await measured(self._connection, running)
 
     async def main_process(self, service: str) -> int:
         """Return the main process of a service, 0 if there is none; raises `BusUnavailable`."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hkswitch.model.config import parse
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.group import Engine
-from hkswitch.model.unit_state import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
+from hkswitch.model.unit_state import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState, Usage
 from hkswitch.serviceswitch.audit import Decision, Denial, Effect
 from hkswitch.serviceswitch.dispatcher import Dispatcher
 from hkswitch.serviceswitch.policy import Policy, TrustedConfig
@@ -30,8 +30,8 @@ class KeptAudit:
         self.denials: list[str] = []
         self.failures: list[str] = []
 
-    async def decided(self, action: str, group: str) -> Decision:
-        return Decision(action, group, 1)
+    async def decided(self, action: str, group: str, *, by_rule: bool = False) -> Decision:
+        return Decision(action, group, 1, by_rule)
 
     def denied(self, denial: Denial) -> None:
         self.denials.append(denial.reason)
@@ -54,6 +54,11 @@ class ServedHelper:
         self.job_seconds = 0.1
         self.failing: set[str] = set()
         """Units whose jobs fail."""
+        self.runs: dict[str, str] = {}
+        """The units that can be measured, each with its invocation ID."""
+        self.measured: list[set[str]] = []
+        """The units that were measured, each time."""
+        self.measure_seconds = 0.05
         self.check_exits_with = 0
         self.has_hung_up = False
         self.audit = KeptAudit()
@@ -70,6 +75,7 @@ class ServedHelper:
             self,
             self.both.engines,
             watch=self.watch,
+            measure=self.usages,
             write=self._write,
             has_hung_up=lambda: self.has_hung_up,
         )
@@ -78,7 +84,7 @@ class ServedHelper:
     async def serving(self, settled_seconds: float = 1.5) -> AsyncIterator["ServedHelper"]:
         """Serve a daemon that observes, from when the first states are known."""
         serving = asyncio.ensure_future(self.dispatcher.serve(self._each_line()))
-        self.send(observe=1)
+        self.send(observe=1, sampled=[])
         await asyncio.sleep(settled_seconds)
         yield self
         assert not serving.done(), serving
@@ -165,6 +171,14 @@ class ServedHelper:
             self.dispatcher.observation.seen({unit: self._state(unit) for unit in watched})
             if watched is self._watched:
                 self.dispatcher.observation.found()
+
+    async def usages(self, units: Iterable[str]) -> list[Usage]:
+        self.measured.append({*units})
+        await asyncio.sleep(self.measure_seconds)
+        if self.both.bus_problem:
+            raise BusUnavailable(self.both.bus_problem)
+        runs = {unit: self.runs[unit] for unit in self.measured[-1] if unit in self.runs}
+        return [Usage(unit, run, 1.0, 10**9, None) for unit, run in runs.items()]
 
     async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         await asyncio.sleep(0)

@@ -353,7 +353,7 @@ async def test_another_config_adds_and_removes_containers(engine: Engine) -> Non
         await asyncio.sleep(1)
         assert helper.last_states == {f"{engine}/web": "inactive (exited with 137)"}
         helper.config = "groups: {files: {units: [httpd]}}"
-        helper.send(observe=2)
+        helper.send(observe=2, sampled=[])
         await asyncio.sleep(1)
         assert simulated.connections == 0
         assert helper.replies[-1] == {"type": "complete", "epoch": 2}
@@ -365,7 +365,7 @@ async def test_a_second_observe_tells_all_again_and_asks_nothing(engine: Engine)
     async with helper_with(engine, "running").serving() as helper:
         before, helper.replies = helper.last_states, []
         requests = len(helper.both.by_engine[engine].requests)
-        helper.send(observe=2)
+        helper.send(observe=2, sampled=[])
         await asyncio.sleep(1)
         assert (helper.last_states, helper.replies[-1]) == (before, {"type": "complete", "epoch": 2})
         assert len(helper.both.by_engine[engine].requests) == requests

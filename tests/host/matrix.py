@@ -52,6 +52,7 @@ CELLS: Final = {
     "test_moving.py": Cell("trixie"),
     "test_pairings.py": Cell("trixie"),
     "test_programs.py": Cell("bookworm"),
+    "test_samples.py": Cell("trixie"),
     "test_soak.py": Cell("trixie"),
     "test_start_outcomes.py": Cell("bookworm"),
     "test_state_folder.py": Cell("bookworm"),

@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 
 from hkswitch.hap.events import PACE
+from hkswitch.protocol.helper import Observe, encode_message
 from tests.host.engines import (
     ENGINES,
     NO_RESPONSE,
@@ -26,7 +27,8 @@ from tests.host.engines import (
     members,
     until_read,
 )
-from tests.host.machine import ADDRESS, Host, eventually_async
+from tests.host.machine import ADDRESS, Host, eventually, eventually_async
+from tests.host.test_attacks import Session, by_sudo, session
 from tests.support.controller import Controller
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -262,3 +264,40 @@ def clients(engine: Engine) -> list[str]:
     numbers = {peer for *_, local, _, _, peer, users in sockets if local == engine.socket}
     of_clients = [fields for fields in sockets if fields[-4] in numbers]
     return [fields[-1].split('"')[1] for fields in of_clients]
+
+
+# Resources
+
+
+def test_a_container_has_the_cpu_time_of_its_run_and_a_stopped_one_has_none(
+    engine: Engine, daemon: Host
+) -> None:
+    """As a second helper tells it, beside that of the daemon."""
+    busy = engine.run("web", script="trap 'exit 0' TERM; while :; do :; done")
+    engine.create("store")
+    scope = f"{'docker' if engine.name == 'docker' else 'libpod'}-{busy}.scope"
+    with session(daemon, *by_sudo("sudo")) as helper:
+        [first] = sampled(helper, 1, engine.name)
+        run = daemon.show(scope, "InvocationID")
+        assert first[:2] == [f"{engine.name}/web", busy + run]
+        [second] = sampled(helper, 2, engine.name)
+        assert second[:3] == first[:3]
+        spent_seconds = (second[3] - first[3]) / 1e9
+        assert 0.1 < spent_seconds < 5
+        began_seconds = time.monotonic()
+        engine.cli("restart", "web")
+        [third] = eventually(lambda: sampled(helper, 3, engine.name))
+        assert third[0] == f"{engine.name}/web"
+        assert third[1].startswith(busy)
+        assert third[1] != first[1]
+        assert third[2] > began_seconds  # the host's clock is the test machine's
+        engine.cli("stop", "web")
+        eventually(lambda: sampled(helper, 4, engine.name) == [])
+
+
+def sampled(helper: Session, epoch: int, group: str) -> list[list[Any]]:
+    """Ask a helper for a sample of a group, which takes a second after the last one."""
+    helper.send(encode_message(Observe(epoch, (group,))).decode())
+    while (reply := helper.reply())["type"] != "samples" or reply["epoch"] != epoch:
+        pass
+    return list(reply["usages"])

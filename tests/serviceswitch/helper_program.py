@@ -22,8 +22,8 @@ from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 class Unaudited(Audit):
     """An audit that writes nothing."""
 
-    async def decided(self, action: str, group: str) -> Decision:
-        return Decision(action, group, 1)
+    async def decided(self, action: str, group: str, *, by_rule: bool = False) -> Decision:
+        return Decision(action, group, 1, by_rule)
 
     def denied(self, denial: Denial) -> None:
         pass

@@ -77,6 +77,29 @@ def test_what_was_denied_is_said_with_the_reason() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (START, "allowed for uid 998 (rule): start files"),
+        (
+            Effect(START, "", DONE, 41),
+            "done for uid 998 (rule): start files: smb.service done, nmb.service done",
+        ),
+        (Denial("no", "start", "files"), "denied for uid 998 (rule): start files: no"),
+    ],
+)
+def test_what_a_rule_wants_is_told_from_what_a_person_wants(
+    what: Decision | Denial | Effect, message: str
+) -> None:
+    if isinstance(what, Effect):
+        by_rule: Decision | Denial | Effect = what._replace(decision=what.decision._replace(by_rule=True))
+    else:
+        by_rule = what._replace(by_rule=True)
+    fields, of_a_person = fields_of(by_rule, CALLER), fields_of(what, CALLER)
+    assert fields == {**of_a_person, "MESSAGE": message, "HKSWITCH_CALLER": "rule"}
+    assert "HKSWITCH_CALLER" not in of_a_person
+
+
 def test_what_failed_is_said_with_the_reason_and_every_result() -> None:
     fields = fields_of(Effect(START, "it broke", (*DONE, REFUSED), 0), CALLER)
     assert fields["MESSAGE"] == "failed for uid 998: start files: it broke"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -16,10 +17,19 @@ import pytest_asyncio
 from hkswitch import __version__
 from hkswitch.model.config import parse
 from hkswitch.model.errors import ConfigError
-from hkswitch.protocol.helper import CONFIRM_MS, HELPER_PROTOCOL, LONGEST_REQUEST_BYTES
+from hkswitch.model.unit_state import Action
+from hkswitch.protocol.helper import (
+    CONFIRM_MS,
+    HELPER_PROTOCOL,
+    LONGEST_REQUEST_BYTES,
+    Alert,
+    Request,
+    encode_message,
+)
+from hkswitch.serviceswitch.dispatcher import TOO_MANY_REQUESTS
 from hkswitch.serviceswitch.policy import CUT_SHORT
 from tests.serviceswitch.journal import Journal, journal
-from tests.support.fake_systemd import FakeSystemd, Unit
+from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.helper import HelperProgram
 from tests.support.waiting import eventually
@@ -543,3 +553,188 @@ async def test_what_was_begun_is_audited_when_nobody_can_read_the_answers(
         os.close(nothing)
         process.stdin.write(b'{"ping":1}\n')
     assert_cut_short(journal)
+
+
+# Alerts and rules
+
+
+TELL = "/usr/local/bin/tell"
+WITH_ALERTS = f"""\
+alert_command: [{TELL}, "100 %", "$HOME"]
+groups:
+  web: {{units: [httpd], alert: contact}}
+  files: {{units: [smb], alert: leak}}
+  quiet: {{units: [httpd]}}
+"""
+REASON = "web.service: 100 % \"of\" 'it' $HOME ${HOME} \\n %n ü 🚨 #; exit"
+
+
+def alert(number: int, group: str, config: str = WITH_ALERTS, reason: str = REASON) -> bytes:
+    """What the daemon sends whose config this is."""
+    return encode_message(Alert(number, group, token_of(config, group), "failed", reason))
+
+
+async def test_an_alert_runs_the_command_without_rights_and_with_five_variables_as_they_are(
+    serving: Serving, fake: FakeSystemd, journal: Journal
+) -> None:
+    serving.config_file.write_text(WITH_ALERTS)
+    serving.send(alert(1, "web"))
+    assert await serving.reply() == {"type": "accepted", "id": 1}
+    result = {"unit": TELL, "job": "done", "detail": ""}
+    assert await serving.reply() == {"type": "finished", "id": 1, "units": [result], "superseded": False}
+    [(unit, properties)] = fake.transient.items()
+    assert unit == "hkswitch-alert-web.service"
+    assert properties["ExecStartEx"] == [(TELL, [TELL, "100 %", "$HOME"], ["no-env-expand"])]
+    assert sorted(properties["Environment"]) == [
+        "HKSWITCH_GROUP=web",
+        f"HKSWITCH_REASON={REASON}",
+        "HKSWITCH_STATE=failed",
+        "LANG=C.UTF-8",
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ]
+    assert {"HOME", "USER", "LOGNAME", "SHELL", "FOREIGN"} <= {*properties["UnsetEnvironment"]}
+    assert (properties["DynamicUser"], properties["ProtectHome"]) == (True, "yes")
+    assert properties["CapabilityBoundingSet"] == 0
+    assert properties["TimeoutStartUSec"] == 60_000_000
+    assert (properties["StandardOutput"], properties["LogRateLimitBurst"]) == ("journal", 200)
+    assert jobs_of(fake) == []
+    decision, effect = journal.read_all()
+    assert decision["MESSAGE"] == "allowed for uid 1234: alert web"
+    assert effect["MESSAGE"] == f"done for uid 1234: alert web: {TELL} done"
+    assert (decision["HKSWITCH_ACTION"], decision["HKSWITCH_GROUP"]) == ("alert", "web")
+    assert decision["HKSWITCH_REQUEST"] == effect["HKSWITCH_REQUEST"]
+
+
+NO_ALERT = "the configuration has no 'alert' for this group, or no 'alert_command'"
+CHANGED = "the configuration has changed; run `sudo hkswitch reload`"
+
+
+@pytest.mark.parametrize(
+    ("config", "line", "refusal"),
+    [
+        (WITH_ALERTS, alert(1, "quiet"), f"denied: {NO_ALERT}"),
+        (WITH_ALERTS.replace(", alert: contact", ""), alert(1, "web"), f"denied: {NO_ALERT}"),
+        (WITH_ALERTS.replace("alert_command", "# "), alert(1, "web"), f"denied: {NO_ALERT}"),
+        (WITH_ALERTS, alert(1, "gone"), "denied: there is no group 'gone' in the configuration"),
+        (WITH_ALERTS, alert(1, "httpd.service"), "denied: there is no group 'httpd.service'"),
+        (WITH_ALERTS.replace("[httpd], alert", "[smb], alert"), alert(1, "web"), f"denied: {CHANGED}"),
+        ("groups: [", alert(1, "web"), "denied: "),
+        (WITH_ALERTS, alert(1, "web", reason="two\nlines"), "malformed request: 'reason'"),
+        (WITH_ALERTS, alert(1, "web").replace(b'"failed"', b'"HOME=/"'), "malformed request: 'state'"),
+        (WITH_ALERTS, alert(1, "web")[:-2] + b',"command":["/bin/sh"]}', "malformed request: "),
+        (
+            WITH_ALERTS,
+            request(1, "alert", "web", token_of(WITH_ALERTS, "web")).encode(),
+            "malformed request: ",
+        ),
+    ],
+)
+async def test_an_alert_that_roots_config_does_not_have_runs_nothing_and_is_audited(  # noqa: PLR0917
+    serving: Serving, fake: FakeSystemd, journal: Journal, config: str, line: bytes, refusal: str
+) -> None:
+    serving.config_file.write_text(config)
+    serving.send(line.rstrip() + b"\n")
+    reply = await serving.reply()
+    assert (reply["type"], reply["id"]) == ("refused", 1)
+    assert reply["reason"].startswith(refusal)
+    assert fake.ran == []
+    [denial] = journal.read_all()
+    assert denial["HKSWITCH_DECISION"] == "denied"
+    if refusal.startswith("denied"):
+        assert denial["HKSWITCH_ACTION"] == "alert"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        (Outcome("exit-code", 3), "exited with status 3"),
+        (Outcome("exit-code", 203), "could not be executed"),
+        (Outcome("timeout", 15), "took too long"),
+        (Outcome("signal", 9), "was killed by SIGKILL"),
+    ],
+)
+async def test_an_alert_command_that_fails_is_a_failure_with_its_reason(
+    serving: Serving, fake: FakeSystemd, journal: Journal, outcome: Outcome, why: str
+) -> None:
+    fake.commands = lambda _: outcome
+    serving.config_file.write_text(WITH_ALERTS)
+    serving.send(alert(1, "web"))
+    await serving.reply()
+    [result] = (await serving.reply())["units"]
+    assert result == {"unit": TELL, "job": "failed", "detail": why}
+    assert journal.read_all()[-1]["HKSWITCH_REASON"] == f"{TELL} {why}"
+
+
+async def test_alert_commands_run_once_at_a_time_for_each_group(serving: Serving, fake: FakeSystemd) -> None:
+    fake.commands = lambda _: Outcome(seconds=math.inf)
+    serving.config_file.write_text(WITH_ALERTS)
+    serving.send(alert(1, "web"))
+    assert await serving.reply() == {"type": "accepted", "id": 1}
+    await eventually(lambda: fake.ran)
+    serving.send(alert(2, "web"))
+    assert await serving.reply() == {"type": "accepted", "id": 2}
+    [result] = (await serving.reply())["units"]
+    assert result == {"unit": TELL, "job": "failed", "detail": "was not run: it is already running"}
+    serving.send(alert(3, "files"))
+    assert await serving.reply() == {"type": "accepted", "id": 3}
+    await eventually(lambda: len(fake.ran) == 2)
+    serving.ask(4, "start", "web")  # is held up by none of them
+    assert await serving.reply() == {"type": "accepted", "id": 4}
+    assert (await serving.reply())["id"] == 4
+    fake.end_commands()
+    assert {(await serving.reply())["id"], (await serving.reply())["id"]} == {1, 3}
+
+
+async def test_an_alert_of_who_has_gone_before_it_is_begun_runs_nothing(
+    serving: Serving, fake: FakeSystemd
+) -> None:
+    serving.config_file.write_text(WITH_ALERTS)
+    serving.process.send_signal(signal.SIGSTOP)
+    serving.send(alert(1, "web"))
+    assert serving.process.stdin is not None
+    serving.process.stdin.close()
+    serving.process.send_signal(signal.SIGCONT)
+    assert await asyncio.wait_for(serving.process.wait(), 5) == 0
+    assert fake.ran == []
+
+
+async def test_a_flood_of_alerts_is_refused_and_runs_few(serving: Serving, fake: FakeSystemd) -> None:
+    fake.commands = lambda _: Outcome(seconds=math.inf)
+    serving.config_file.write_text(WITH_ALERTS)
+    serving.send(b"".join(alert(number, "web") for number in range(1, 701)))
+    ended: list[dict[str, Any]] = []
+    refused: list[dict[str, Any]] = []
+    while len(ended) + len(refused) < 699:
+        if (reply := await serving.reply())["type"] != "accepted":
+            (refused if reply["type"] == "refused" else ended).append(reply)
+    assert refused
+    assert {reply["reason"] for reply in refused} == {TOO_MANY_REQUESTS}
+    await eventually(lambda: fake.ran)
+    fake.end_commands()
+    assert (await serving.reply())["type"] == "finished"
+    assert len(fake.ran) == 1
+
+
+async def test_what_a_rule_requests_is_audited_as_its_own(
+    serving: Serving, fake: FakeSystemd, journal: Journal
+) -> None:
+    serving.config_file.write_text("groups: {web: {units: [httpd], restart_when: {cpu_percent: 90}}}")
+    fake.units["httpd.service"].active = "active"
+    token = token_of(serving.config_file.read_text(), "web")
+    serving.send(encode_message(Request(1, Action.RESTART, "web", token, CONFIRM_MS, by_rule=True)))
+    serving.send(encode_message(Request(2, Action.RESTART, "web", token, CONFIRM_MS, by_rule=False)))
+    serving.send(encode_message(Request(3, Action.RESTART, "web", "", CONFIRM_MS, by_rule=True)))
+    ended = 0
+    while ended < 3:
+        ended += (await serving.reply())["type"] in {"finished", "refused"}
+    lines = journal.read_all()
+    of_rule = [line["MESSAGE"] for line in lines if line.get("HKSWITCH_CALLER") == "rule"]
+    assert sorted(of_rule) == [
+        "allowed for uid 1234 (rule): restart web",
+        f"denied for uid 1234 (rule): restart web: {CHANGED}",
+        "done for uid 1234 (rule): restart web: httpd.service done",
+    ]
+    assert sorted(line["MESSAGE"] for line in lines if "HKSWITCH_CALLER" not in line) == [
+        "allowed for uid 1234: restart web",
+        "done for uid 1234: restart web: httpd.service done",
+    ]

@@ -3,10 +3,10 @@
 import pytest
 
 from hkswitch.model.config import BridgeConfig, Config
-from hkswitch.model.group import Group
+from hkswitch.model.group import AlertSensor, Group
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.helper import CONFIG_CHANGED
-from hkswitch.serviceswitch.policy import Allowed, Denied, permit
+from hkswitch.serviceswitch.policy import ALERT, Allowed, Denied, permit
 
 CONFIG = Config(
     BridgeConfig(),
@@ -44,3 +44,29 @@ def test_nothing_is_allowed_for_what_a_group_does_not_mean_today(group: Group, t
             assert verdict == permit(action, group.id, None, CONFIG)
         else:
             assert verdict == Denied(CONFIG_CHANGED)
+
+
+SENSOR = Group("sensor", "Sensor", ("httpd.service",), alert=AlertSensor.LEAK)
+QUIET = Group("quiet", "Quiet", ("httpd.service",))
+WITH_COMMAND = Config(BridgeConfig(), (SENSOR, QUIET), alert_command=("/usr/local/bin/tell",))
+WITHOUT_COMMAND = Config(BridgeConfig(), (SENSOR, QUIET))
+NOT_CONFIGURED = Denied("the configuration has no 'alert' for this group, or no 'alert_command'")
+
+
+@pytest.mark.parametrize(
+    ("config", "group", "token", "verdict"),
+    [
+        (WITH_COMMAND, "sensor", SENSOR.token, Allowed(SENSOR)),
+        (WITH_COMMAND, "sensor", "0" * 32, Denied(CONFIG_CHANGED)),
+        (WITH_COMMAND, "sensor", "", Denied(CONFIG_CHANGED)),
+        (WITH_COMMAND, "quiet", QUIET.token, NOT_CONFIGURED),
+        (WITHOUT_COMMAND, "sensor", SENSOR.token, NOT_CONFIGURED),
+        (WITH_COMMAND, "none", "", Denied("there is no group 'none' in the configuration")),
+        (WITH_COMMAND, "", "", Denied("there is no group '' in the configuration")),
+        (CONFIG, "web", CONFIG.groups[0].token, NOT_CONFIGURED),
+    ],
+)
+def test_an_alert_needs_a_sensor_of_the_group_and_a_command(
+    config: Config, group: str, token: str, verdict: Allowed | Denied
+) -> None:
+    assert permit(ALERT, group, token, config) == verdict

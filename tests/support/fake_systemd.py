@@ -51,6 +51,11 @@ class Unit:
     refs: int = 0
     """The number of references to it."""
     main_pid: int = 0
+    cgroup: str = ""
+    cpu_ns: int = 2**64 - 1
+    began_seconds: float = 0
+    """When it left the state inactive."""
+    main_began_seconds: float = 0
 
     @property
     def path(self) -> str:
@@ -100,6 +105,8 @@ class FakeSystemd:
     """The calls of the manager's methods, with their arguments."""
     reads: list[tuple[str, ...]] = field(default_factory=list)
     """The reads of units' properties: unit and property."""
+    on_read: Callable[[Unit, str], None] = lambda *_: None
+    """Called before a property of a unit is read."""
     asked_by: str = ""
     """The bus name of the latest caller."""
     jobs: int = 0
@@ -135,6 +142,7 @@ class FakeSystemd:
         self.bad_names = set()
         self.failing, self.unheard = set(), set()
         self.reads.clear()
+        self.on_read = lambda *_: None
         self.holds_list = lambda _: False
         self.held_lists.clear()
         self.held_commands.clear()
@@ -207,6 +215,7 @@ class FakeSystemd:
     def _properties(self, message: Message) -> Message:
         unit = next((unit for unit in self.units.values() if unit.path == message.path), Unit("none"))
         self.reads.append((unit.name, *message.body))
+        self.on_read(unit, message.body[-1])
         found = unit_properties(unit) if message.body[0] == UNIT else service_properties(unit)
         if message.member == "GetAll":
             return Message.new_method_return(message, "a{sv}", [found])
@@ -330,6 +339,7 @@ def unit_properties(unit: Unit) -> dict[str, Variant]:
             "a(sbbsi)", [["ConditionPathExists", False, False, "/x", 1 if unit.condition else -1]]
         ),
         "Asserts": Variant("a(sbbsi)", []),
+        "InactiveExitTimestampMonotonic": Variant("t", _microseconds(unit.began_seconds)),
     }
 
 
@@ -344,7 +354,14 @@ def service_properties(unit: Unit) -> dict[str, Variant]:
         "Result": Variant("s", result),
         "ExecMainCode": Variant("i", 1),
         "ExecMainStatus": Variant("i", status),
+        "ExecMainStartTimestampMonotonic": Variant("t", _microseconds(unit.main_began_seconds)),
+        "ControlGroup": Variant("s", unit.cgroup),
+        "CPUUsageNSec": Variant("t", unit.cpu_ns),
     }
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000)
 
 
 def _invocation(starts: int) -> bytes:

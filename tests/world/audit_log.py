@@ -35,7 +35,7 @@ class AuditLog:
     _decided: list[tuple[Decision, frozenset[str]]] = field(default_factory=list)
     """All decisions, and the containers that each is about."""
 
-    async def decided(self, action: Action, group_id: str) -> Decision:
+    async def decided(self, action: Action, group_id: str, *, by_rule: bool = False) -> Decision:
         group = self.file.parsed.group(group_id)
         assert group is not None
         self._decisions += 1
@@ -44,7 +44,7 @@ class AuditLog:
             self._allowed.update((action, unit) for unit in group.units)
         else:
             self._allowed[None, COMMAND.format(group_id)] += 1
-        decision = Decision(action, group_id, self._decisions)
+        decision = Decision(action, group_id, self._decisions, by_rule)
         self._decided.append((decision, frozenset(group.contained)))
         return decision
 

@@ -165,6 +165,7 @@ class Helper:
                 link,
                 Engines(link.states, self._engines.connect),
                 watch=link.watch,
+                measure=link.usages,
                 write=self._write,
                 has_hung_up=lambda: self.hung_up_at_seconds is not None,
             )

@@ -1,0 +1,70 @@
+"""The resources of units: CPU time as systemd counts it, and memory as the kernel does. Runs as root too."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import sdbus
+
+from hkswitch.model.unit_state import Usage
+from hkswitch.systemd.connection import SYSTEMD, BusConnection
+from hkswitch.systemd.interface import SERVICE_INTERFACE, UNIT_INTERFACE
+from hkswitch.systemd.outcome import invocation_of
+
+CGROUPS: Final = Path("/sys/fs/cgroup")
+NOT_COUNTED: Final = 2**64 - 1
+"""systemd's value for a resource that it does not count."""
+
+_MICROSECONDS: Final = 1_000_000
+"""In a second."""
+
+
+async def measured(connection: BusConnection, running: Mapping[str, str]) -> list[Usage]:
+    """Return the resources of running units, given their object paths; raises `BusUnavailable`.
+
+    One that has no processes, or was restarted meanwhile, is missing.
+    """
+    found = await asyncio.gather(*(_usage(connection, unit, path) for unit, path in running.items()))
+    return [usage for usage in found if usage is not None]
+
+
+async def _usage(connection: BusConnection, unit: str, path: str) -> Usage | None:
+    async def read(name: str, interface: str = UNIT_INTERFACE) -> Any:  # noqa: ANN401 -- D-Bus has all types
+        return await connection.property(path, interface, name)
+
+    kind = f"{SYSTEMD}.{unit.rpartition('.')[2].capitalize()}"  # the interface of a service, a slice, a scope
+    try:
+        run = await read("InvocationID")
+        # The counter begins when a unit leaves `inactive`. From systemd 254 on, an automatic restart does so
+        # with the crash, before it waits for RestartSec=.
+        since = await read("InactiveExitTimestampMonotonic")
+        if kind == SERVICE_INTERFACE:
+            since = max(since, await read("ExecMainStartTimestampMonotonic", kind))
+        cpu = await read("CPUUsageNSec", kind)
+        cgroup = await read("ControlGroup", kind)
+        if not cgroup or await read("InvocationID") != run:  # a counter of one run, and the start of another
+            return None
+    except sdbus.SdBusBaseError:
+        return None  # systemd has unloaded it
+    cpu_ns = None if cpu == NOT_COUNTED else cpu
+    # TRUST: systemd made this path of names of units, and the kernel the files below it.
+    memory = memory_bytes(CGROUPS / cgroup.lstrip("/"))
+    return Usage(unit, invocation_of({"InvocationID": run}), since / _MICROSECONDS, cpu_ns, memory)
+
+
+def memory_bytes(cgroup: Path) -> int | None:
+    """Return the anonymous memory and swap of a cgroup, with all below it; None if it is not counted.
+
+    Not memory.current, which has the page cache: that of a file server fills all memory. cgroup v2, see
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
+    """
+    try:
+        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+    except OSError:  # there is no memory controller, or the unit has ended
+        return None
+    try:
+        swapped = int((cgroup / "memory.swap.current").read_text())
+    except OSError:  # this kernel does not swap
+        swapped = 0
+    return int(stat["anon"]) + swapped
