@@ -26,6 +26,8 @@ from hkswitch.unit_names.systemctl import RUNNING
 CGROUPS: Final = Path("/sys/fs/cgroup")
 BOOT_PARAMETERS: Final = (Path("/boot/firmware/cmdline.txt"), Path("/boot/cmdline.txt"))
 """The kernel's command line on a Raspberry Pi, newest place first."""
+MEMORY_PARAMETERS: Final = "cgroup_enable=memory cgroup_memory=1"
+"""Because the firmware of a Raspberry Pi adds `cgroup_disable=memory`."""
 
 _OUTSIDE: Final = {Engine.DOCKER: "docker/*", Engine.PODMAN: "libpod_parent/libpod-*"}
 """Where an engine puts a container that it gives no scope of systemd."""
@@ -95,7 +97,7 @@ def memory_fault() -> tuple[str, str] | None:
     file = next(
         (f"the line in {path}" for path in BOOT_PARAMETERS if path.exists()), "the kernel's command line"
     )
-    remedy = f"add `cgroup_enable=memory cgroup_memory=1` to the end of {file}, and reboot"
+    remedy = f"add `{MEMORY_PARAMETERS}` to the end of {file}, and reboot"
     return "the kernel's memory controller is off", remedy
 
 
