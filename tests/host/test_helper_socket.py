@@ -56,6 +56,15 @@ def test_neither_the_daemon_nor_the_helper_has_or_may_gain_a_privilege(daemon: H
         assert status["Seccomp"] == "2"
 
 
+def test_only_the_helper_can_read_cgroups(daemon: Host) -> None:
+    """It reads the memory of units there."""
+    read = ("--mount", "cat", "/sys/fs/cgroup/init.scope/cpu.stat")
+    of_helper = daemon.run("nsenter", f"--target={the_helper(daemon)}", *read)
+    assert of_helper.stdout.startswith("usage_usec ")
+    of_daemon = daemon.run("nsenter", f"--target={daemon.show(DAEMON, 'MainPID')}", *read, check=False)
+    assert of_daemon.stdout == ""
+
+
 async def test_it_works_without_the_rule_and_without_sudo(daemon: Host, controller: Controller) -> None:
     daemon.run("sh", "-ec", f"mv {RULE} /root/rule; chmod u-s /usr/bin/sudo")
     try:

@@ -40,7 +40,6 @@ LIFE: Final = frozenset(
 
 OF_SYSTEMD_RUN: Final = {
     "PrivateTmp=disconnected": "PrivateTmpEx=disconnected",
-    "ProtectControlGroups=strict": "ProtectControlGroupsEx=strict",
 }
 """Options that systemd-run accepts only under another name."""
 
@@ -130,6 +129,19 @@ def test_helper_works_within_all_of_them(daemon: Host, stub_units: tuple[str, ..
         lines = [line["HKSWITCH_ACTION"] for line in audit(daemon)[decisions:]]
         assert lines == [action for action in ("start", "stop") * 2 for _ in ("decision", "result")]
         assert starts_by(daemon, sudo) == starts + 1
+
+
+def test_the_helper_can_read_the_cgroups_of_other_units(daemon: Host) -> None:
+    """Their memory, in fact: but these hosts have no memory controller."""
+
+    def processes() -> list[str]:
+        return daemon.run("pgrep", "--exact", "serviceswitch", check=False).stdout.split()
+
+    [process] = eventually(processes)
+    counted = daemon.run(
+        "nsenter", f"--target={process}", "--mount", "cat", "/sys/fs/cgroup/init.scope/cpu.stat"
+    )
+    assert counted.stdout.startswith("usage_usec ")
 
 
 def helper(sudo: str) -> tuple[str, ...]:

@@ -26,8 +26,10 @@ from hkswitch.protocol.helper import (
     Request,
     encode_message,
 )
-from hkswitch.serviceswitch.dispatcher import TOO_MANY_REQUESTS
+from hkswitch.serviceswitch.dispatcher import DAEMON_HUNG_UP, TOO_MANY_REQUESTS
 from hkswitch.serviceswitch.policy import CUT_SHORT
+from tests.containers.both_engines import in_virtual_time
+from tests.containers.served_helper import ServedHelper
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -685,17 +687,19 @@ async def test_alert_commands_run_once_at_a_time_for_each_group(serving: Serving
     assert {(await serving.reply())["id"], (await serving.reply())["id"]} == {1, 3}
 
 
-async def test_an_alert_of_who_has_gone_before_it_is_begun_runs_nothing(
-    serving: Serving, fake: FakeSystemd
-) -> None:
-    serving.config_file.write_text(WITH_ALERTS)
-    serving.process.send_signal(signal.SIGSTOP)
-    serving.send(alert(1, "web"))
-    assert serving.process.stdin is not None
-    serving.process.stdin.close()
-    serving.process.send_signal(signal.SIGCONT)
-    assert await asyncio.wait_for(serving.process.wait(), 5) == 0
-    assert fake.ran == []
+@in_virtual_time
+async def test_an_alert_of_who_has_gone_before_it_is_begun_runs_nothing() -> None:
+    helper = ServedHelper(WITH_ALERTS)
+    async with helper.serving():
+        helper.has_hung_up = True
+        helper.send(**json.loads(alert(1, "web")))
+        await asyncio.sleep(1)
+        assert helper.replies[-1] == {"type": "refused", "id": 1, "reason": DAEMON_HUNG_UP}
+        helper.has_hung_up = False
+        helper.send(**json.loads(alert(2, "web")))
+        await asyncio.sleep(1)
+    assert helper.audit.failures == [DAEMON_HUNG_UP, ""]
+    assert helper.done == [f"ran {TELL}"]
 
 
 async def test_a_flood_of_alerts_is_refused_and_runs_few(serving: Serving, fake: FakeSystemd) -> None:
