@@ -671,7 +671,7 @@ NUMBERS = {3: "three"}
         ("README.md", f"`alert: {AlertSensor.LEAK}`"),
         ("README.md", f'{WINDOW_SECONDS // INTERVAL_SECONDS} cycles then restart"'),
         ("README.md", f"with cycles of {INTERVAL_SECONDS} seconds"),
-        ("README.md", f"after {NUMBERS[RESTARTS_PER_HOUR]} restarts within an hour"),
+        ("README.md", f"After {NUMBERS[RESTARTS_PER_HOUR]} restarts within an hour, the rule gives up"),
         ("README.md", f"at most {MOST_ACCESSORIES} switches and sensors"),
         ("docs/configuration.md", f"`alert: {'`, `'.join([*AlertSensor][:2])}` or `{[*AlertSensor][2]}`"),
         ("docs/configuration.md", f"one of the {MOST_ACCESSORIES}"),

@@ -15,7 +15,7 @@ from hkswitch.doctor.context import Context
 from hkswitch.doctor.finding import NO_CONFIG, Check, Finding, counted, fail, ok, skip, warn
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Argv
-from hkswitch.serviceswitch.trusted_files import MOST_INTERPRETERS
+from hkswitch.serviceswitch import trusted_files
 
 NEVER_RUNS: Final = "`alert_command` never runs: no group has `alert`"
 ADD_ALERT: Final = "add `alert: contact` to a group with `sudo hkswitch edit`"
@@ -49,7 +49,7 @@ def why_cannot_run(command: Argv) -> tuple[str, str] | None:
     """Return why a dynamic user cannot run a command, and the remedy; None if nothing is known of that."""
     program, *arguments = command
     path = program
-    for _ in range(MOST_INTERPRETERS):
+    for _ in range(trusted_files.MOST_INTERPRETERS):
         if fault := _why_not_executable(path):
             return fault
         if (interpreter := _interpreter_of(path)) is None:

@@ -44,6 +44,21 @@ RESTARTING: Final = """
 docker rm photos
 docker run --detach --name=photos --network=none --restart=always server /bin/busybox false
 """
+WITHOUT_SCOPES: Final = {
+    CONTAINER: (
+        "/etc/docker/daemon.json",
+        '{"exec-opts": ["native.cgroupdriver=cgroupfs"]}',
+        "systemctl reset-failed docker.service docker.socket; systemctl restart docker.service",
+        "docker create --name=photos --network=none server",
+    ),
+    OF_PODMAN: (
+        "/etc/containers/containers.conf.d/without-scopes.conf",
+        '[engine]\ncgroup_manager = "cgroupfs"\n',
+        "systemctl stop podman.service",
+        f"podman create --name=notes --network=none {IMAGE}",
+    ),
+}
+"""How an engine is told to make its containers' cgroups itself, and how to make it and a container obey."""
 TEST_DRIVER: Final = "test+unix:///default"
 DOMAIN: Final = """\
 <domain type='test'><name>win10</name><memory unit='MiB'>64</memory><os><type>hvm</type></os></domain>
@@ -437,6 +452,25 @@ def test_the_doctor_and_add_know_the_containers_and_similar_ones(
     assert host.run(*add, name).returncode == Exit.OK
     refused = host.run(*add, f"{name}s", check=False)
     assert (refused.returncode, f"did you mean {name}?" in refused.stderr) == (Exit.USAGE, True)
+
+
+@every(CONTAINER, OF_PODMAN)
+def test_an_engine_that_hides_its_containers_from_systemd_is_found_by_check_and_doctor(
+    host: Host, recipe: Recipe, service: Service
+) -> None:
+    file, text, restart, create = WITHOUT_SCOPES[recipe.title]
+    config = recipe.files[CONFIG].rstrip() + "\n    restart_when: {cpu_percent: 65}\n"
+    said: list[str] = []
+    for prepared in (lambda: host.write(file, text), lambda: host.run("rm", file)):
+        prepared()
+        sh(host, f"{service.removed}; {restart}; {create}; {service.switched_on}")
+        host.write(CONFIG, config)
+        said.append(host.run("hkswitch", "check", user="nobody").stderr)
+        said.append(host.run("hkswitch", "doctor", user="nobody", check=False).stdout)
+        sh(host, service.switched_off)
+        said.append(host.run("hkswitch", "doctor", check=False).stdout)  # the engine itself tells root
+        host.write(CONFIG, recipe.files[CONFIG])
+    assert [text.count("the cgroup driver cgroupfs") for text in said] == [1, 1, 1, 0, 0, 0]
 
 
 @every(QUADLET)
