@@ -171,12 +171,13 @@ def _of_rules(groups: Mapping[str, Node], config: Config) -> Iterator[Problem]:
         return
     from hkswitch.doctor import measuring  # noqa: PLC0415 -- few groups have a rule
 
-    memory, outside = measuring.memory_fault(), measuring.engines_outside(ruled)
+    kernel, outside = measuring.kernel_fault(), measuring.engines_outside(ruled)
     for group in ruled:
         keys = entries_of(groups[group.id])
-        if memory and measuring.has_memory_limit(group):
-            place = entries_of(keys["restart_when"])["memory_mib"].position
-            yield place.problem(f"memory cannot be measured: {'; '.join(memory)}")
+        if kernel:
+            for key in measuring.unmeasured_limits(group, kernel):
+                place = entries_of(keys["restart_when"])[key].position
+                yield place.problem(f"cannot be measured: {kernel.why}; {kernel.remedy}")
         if group.contained and group.engine in outside:
             why = "; ".join(measuring.engine_fault(group.engine))
             yield keys["restart_when"].position.problem(f"containers cannot be measured: {why}")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from hkswitch.containers.answers import EngineUnavailable
 from hkswitch.containers.engines import Engines
@@ -44,6 +44,14 @@ _WITH_SCOPES: Final = {
 }
 
 
+class KernelFault(NamedTuple):
+    """The limits of rules that the kernel does not count for, by their keys; the reason, and the remedy."""
+
+    limits: tuple[str, ...]
+    why: str
+    remedy: str
+
+
 async def rules(context: Context) -> tuple[Finding]:
     """Check that systemd and the kernel count what the groups' rules limit."""
     if isinstance(context.config, Failure):
@@ -52,21 +60,25 @@ async def rules(context: Context) -> tuple[Finding]:
     outside = engines_outside(groups)
     if context.is_root:
         outside += await _asked([engine for engine in _engines(groups) if engine not in outside])
-    return (measured(groups, memory_fault(), outside),)
+    return (measured(groups, kernel_fault(), outside),)
 
 
-def measured(groups: Sequence[Group], memory: tuple[str, str] | None, outside: Sequence[Engine]) -> Finding:
-    """Judge groups with rules by what is wrong with memory, and by the engines without scopes."""
+def measured(groups: Sequence[Group], kernel: KernelFault | None, outside: Sequence[Engine]) -> Finding:
+    """Judge groups with rules by what is wrong with the kernel, and by the engines without scopes."""
     if not groups:
         return ok(Check.RULES, "no group has a rule")
-    limited = [group.id for group in groups if has_memory_limit(group)]
-    faults = [(limited, "the memory of", memory)] if memory and limited else []
+    what, remedies = [], []
+    if kernel and (limited := [group for group in groups if unmeasured_limits(group, kernel)]):
+        keys = dict.fromkeys(key for group in limited for key in unmeasured_limits(group, kernel))
+        what.append(f"the rule of {_ids(limited)} cannot measure {' and '.join(keys)}: {kernel.why}")
+        remedies.append(kernel.remedy)
     for engine in outside:
-        of_engine = [group.id for group in groups if group.contained and group.engine is engine]
-        faults.append((of_engine, "the containers of", engine_fault(engine)))
-    if faults:
-        what = (f"the rule cannot measure {whose} {several(ids)}: {why}" for ids, whose, (why, _) in faults)
-        return fail(Check.RULES, "; ".join(what), "; ".join(remedy for _, _, (_, remedy) in faults))
+        of_engine = [group for group in groups if group.contained and group.engine is engine]
+        why, remedy = engine_fault(engine)
+        what.append(f"the rule of {_ids(of_engine)} cannot measure containers: {why}")
+        remedies.append(remedy)
+    if what:
+        return fail(Check.RULES, "; ".join(what), "; ".join(remedies))
     uncounted = [f"{unit} (group {group.id})" for group in groups for unit in not_counted(group)]
     also = f", but not those of {several(uncounted)}" if uncounted else ""
     return ok(
@@ -74,8 +86,9 @@ def measured(groups: Sequence[Group], memory: tuple[str, str] | None, outside: S
     )
 
 
-def has_memory_limit(group: Group) -> bool:
-    return group.restart_when is not None and group.restart_when.memory_mib is not None
+def unmeasured_limits(group: Group, kernel: KernelFault) -> list[str]:
+    """Return the limits of a group's rule that cannot be measured, by their keys."""
+    return [key for key in kernel.limits if getattr(group.restart_when, key, None) is not None]
 
 
 def not_counted(group: Group) -> tuple[str, ...]:
@@ -83,22 +96,21 @@ def not_counted(group: Group) -> tuple[str, ...]:
     return tuple(unit for unit in group.units if group.restart_when and not unit.endswith(MEASURED_SUFFIXES))
 
 
-def memory_fault() -> tuple[str, str] | None:
-    """Return why no memory can be measured, and the remedy; None if it can, or if systemd is not running."""
+def kernel_fault() -> KernelFault | None:
+    """Return what the kernel does not count; None if it counts all, or if systemd is not running."""
     if not RUNNING.exists():
         return None
     try:
         controllers = (CGROUPS / "cgroup.controllers").read_text().split()
     except OSError:
         remedy = "add `systemd.unified_cgroup_hierarchy=1` to the kernel's command line, and reboot"
-        return "this machine does not use cgroup v2", remedy
+        return KernelFault(("cpu_percent", "memory_mib"), "this machine does not use cgroup v2", remedy)
     if "memory" in controllers:
         return None
-    file = next(
-        (f"the line in {path}" for path in BOOT_PARAMETERS if path.exists()), "the kernel's command line"
-    )
-    remedy = f"add `{MEMORY_PARAMETERS}` to the end of {file}, and reboot"
-    return "the kernel's memory controller is off", remedy
+    boot = next((path for path in BOOT_PARAMETERS if path.exists()), None)
+    end = f"the line in {boot}" if boot else "the kernel's command line"
+    remedy = f"add `{MEMORY_PARAMETERS}` to the end of {end}, and reboot"
+    return KernelFault(("memory_mib",), "the kernel's memory controller is off", remedy)
 
 
 def engines_outside(groups: Iterable[Group]) -> list[Engine]:
@@ -118,6 +130,10 @@ def uses_scopes(body: bytes) -> bool:
     except (ValueError, RecursionError):
         return True
     return not isinstance(told, dict) or told.get("CgroupDriver") != "cgroupfs"
+
+
+def _ids(groups: Iterable[Group]) -> str:
+    return several([group.id for group in groups])
 
 
 def _engines(groups: Iterable[Group]) -> tuple[Engine, ...]:

@@ -27,6 +27,7 @@ UP: Final = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
 OFF: Final = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
 
 MEMORY: Final = "{memory_mib: 900}"
+BOTH: Final = "{cpu_percent: 65, memory_mib: 900}"
 CPU: Final = "{cpu_percent: 65}"
 AT_END: Final = "add `cgroup_enable=memory cgroup_memory=1` to the end of"
 NO_MEMORY: Final = f"the kernel's memory controller is off; {AT_END} the kernel's command line, and reboot"
@@ -98,9 +99,9 @@ def test_a_kernel_that_counts_no_memory_is_found_with_the_remedy_for_its_boot_lo
     machine: Path, made: str, fault: str | None
 ) -> None:
     assert os.system(f"cd {machine}/cgroup && {{ {made or ':'}; }}") == 0
-    found = measuring.memory_fault()
+    found = measuring.kernel_fault()
     assert (found is None) == (fault is None)
-    assert (fault or "").replace("MACHINE", str(machine)) in "; ".join(found or ())
+    assert (fault or "").replace("MACHINE", str(machine)) in "; ".join(found[1:] if found else ())
 
 
 def test_where_systemd_does_not_run_nothing_is_said_of_memory(
@@ -108,7 +109,7 @@ def test_where_systemd_does_not_run_nothing_is_said_of_memory(
 ) -> None:
     without_memory(machine)
     monkeypatch.setattr(measuring, "RUNNING", machine / "none")
-    assert measuring.memory_fault() is None
+    assert measuring.kernel_fault() is None
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_where_systemd_does_not_run_nothing_is_said_of_memory(
         ("web: {units: [a]}", []),
         (
             f"web: {{units: [a], restart_when: {MEMORY}}}",
-            [f"1:55: warning: groups.web.restart_when.memory_mib: memory cannot be measured: {NO_MEMORY}"],
+            [f"1:55: warning: groups.web.restart_when.memory_mib: cannot be measured: {NO_MEMORY}"],
         ),
         (
             f"web: {{units: [srv.mount, a, b.slice, c.socket], restart_when: {CPU}}}",
@@ -147,6 +148,24 @@ def test_check_warns_about_limits_that_cannot_be_measured(
     without_memory(machine)
     (machine / "cgroup" / "docker" / ID).mkdir(parents=True)
     assert warned(capsys, groups) == said
+
+
+def test_without_cgroup_v2_no_limit_can_be_measured(
+    machine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine / "cgroup" / "cgroup.controllers").unlink()
+    why = "this machine does not use cgroup v2; add `systemd.unified_cgroup_hierarchy=1` to the kernel's"
+    assert [
+        line.partition(why)[0] for line in warned(capsys, f"web: {{units: [a], restart_when: {BOTH}}}")
+    ] == [
+        "1:56: warning: groups.web.restart_when.cpu_percent: cannot be measured: ",
+        "1:72: warning: groups.web.restart_when.memory_mib: cannot be measured: ",
+    ]
+    groups = config_of(
+        f"web: {{units: [a], restart_when: {BOTH}}}, b: {{units: [b], restart_when: {CPU}}}"
+    ).groups
+    said = str(measuring.measured(groups, measuring.kernel_fault(), []))
+    assert said.startswith(f"the rule of web, b cannot measure cpu_percent and memory_mib: {why}")
 
 
 @pytest.mark.parametrize(
@@ -184,17 +203,17 @@ def test_a_container_without_a_scope_of_systemd_is_seen_by_any_user(
             config_of(
                 f"web: {{units: [a], restart_when: {MEMORY}}}, db: {{units: [c], restart_when: {CPU}}}"
             ),
-            f"FAIL: the rule cannot measure the memory of web: {NO_MEMORY}",
+            f"FAIL: the rule of web cannot measure memory_mib: {NO_MEMORY}",
         ),
         (
             config_of(f"web: {{containers: [photos], restart_when: {CPU}}}"),
-            f"FAIL: the rule cannot measure the containers of web: {OF_DOCKER}",
+            f"FAIL: the rule of web cannot measure containers: {OF_DOCKER}",
         ),
         (
             config_of(f"web: {{containers: [photos], restart_when: {MEMORY}}}"),
             (
-                "FAIL: the rule cannot measure the memory of web: the kernel's memory controller is off; "
-                "the rule cannot measure the containers of web: Docker uses the cgroup driver cgroupfs; "
+                "FAIL: the rule of web cannot measure memory_mib: the kernel's memory controller is off; "
+                "the rule of web cannot measure containers: Docker uses the cgroup driver cgroupfs; "
                 "add `cgroup_enable="
             ),
         ),

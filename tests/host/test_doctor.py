@@ -225,7 +225,7 @@ ALONE: Final = (
         Check.RULES,
         f"sed -i 's/units: .nginx./&\\n    restart_when: {{memory_mib: 900}}/' {CONFIG}; {RELOAD}",
         f"sed -i '/restart_when/d' {CONFIG}; {RELOAD}",
-        "the rule cannot measure the memory of real-web: the kernel's memory controller is off; add "
+        "the rule of real-web cannot measure memory_mib: the kernel's memory controller is off; add "
         "`cgroup_enable=memory cgroup_memory=1` to the end of the kernel's command line, and reboot",
     ),
     Fault(
