@@ -22,6 +22,7 @@ from hkswitch.model.dangerous_units import entries_of, warnings
 from hkswitch.model.errors import Problem
 from hkswitch.model.group import Engine, Group
 from hkswitch.model.misspelt_suffixes import unit_meant
+from hkswitch.model.printable import printable
 from hkswitch.model.unit_state import LoadState
 from hkswitch.model.yaml_nodes import Node, Position, Scalar, Sequence, read
 from hkswitch.unit_names import contained, systemctl
@@ -197,4 +198,4 @@ def _of_alert_command(top: Mapping[str, Node], config: Config) -> Iterator[Probl
     if not any(group.alert for group in config.groups):
         yield place.problem(f"never runs: no group has 'alert'; {alert_command.ADD_ALERT}")
     if fault := alert_command.why_cannot_run(config.alert_command):
-        yield place.problem("; ".join(fault))
+        yield place.problem(printable("; ".join(fault)))  # others may have written the script

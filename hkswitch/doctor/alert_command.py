@@ -96,9 +96,9 @@ def _interpreter_of(path: str) -> str | None:
             start = os.read(file, _FIRST_LINE_BYTES)
         finally:
             os.close(file)
-        words = start.removeprefix(b"#!").split(b"\n")[0].split()
+        words = start.removeprefix(b"#!").split(b"\n")[0].split(b"\0")[0].split()
         if start.startswith(b"#!") and words and words[0].startswith(b"/"):
-            return os.fsdecode(words[0])
+            return words[0].decode("ascii", "replace")
     return None
 
 

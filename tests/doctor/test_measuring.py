@@ -14,7 +14,7 @@ from hkswitch.cli import check
 from hkswitch.containers import connection
 from hkswitch.doctor import alert_command, measuring
 from hkswitch.doctor.context import Context
-from hkswitch.doctor.finding import Check
+from hkswitch.doctor.finding import Check, fail
 from hkswitch.model.config import Config, parse
 from hkswitch.model.errors import BusUnavailable, Failure
 from hkswitch.model.group import AlertSensor, Engine
@@ -404,6 +404,20 @@ def test_check_warns_about_an_alert_command_that_never_runs_or_cannot(
 ) -> None:
     found = warned(capsys, groups, top)
     assert found == ([f"1:16: warning: alert_command: {said}"] if said else [])
+
+
+def test_a_script_that_others_wrote_cannot_draw_on_roots_terminal(
+    machine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = machine / "notify"
+    script.write_bytes(b"#!/\x1b[2J\xff/x\x00y z\n")
+    script.chmod(0o755)
+    top = f"alert_command: [{script}]\n"
+    [line] = warned(capsys, ALERT, top)
+    assert line.endswith("/?[2J\ufffd/x does not exist; create it, or correct `alert_command`")
+    fault = alert_command.why_cannot_run((str(script),))
+    assert fault is not None
+    assert str(fail(Check.ALERTS, *fault)).startswith("/?[2J")
 
 
 def test_the_sensor_that_the_doctor_suggests_exists() -> None:
