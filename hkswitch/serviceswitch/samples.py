@@ -6,6 +6,7 @@ The daemon decides which groups it wants to know about, and what follows from it
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -34,31 +35,26 @@ class Measured(NamedTuple):
     """The container's ID."""
 
 
+@dataclass(eq=False, slots=True)
 class Samples:
     """The samples of the groups that the daemon wants to know about."""
 
-    def __init__(
-        self,
-        measure: Measure,
-        find: Callable[[Collection[str]], Iterable[Measured]],
-        report: Callable[[float, tuple[Usage, ...]], None],
-        spawn: Spawn,
-    ) -> None:
-        """`find` returns what to measure of some groups now, and `report` takes each sample and its time."""
-        self._measure = measure
-        self._find = find
-        self._report = report
-        self._spawn = spawn
-        self._groups: Collection[str] = ()
-        self._is_due = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+    measure: Measure
+    find: Callable[[Collection[str]], Iterable[Measured]]
+    """Returns what to measure of some groups now."""
+    report: Callable[[float, tuple[Usage, ...]], None]
+    """Takes each sample, and its time."""
+    spawn: Spawn
+    _groups: Collection[str] = ()
+    _is_due: asyncio.Event = field(default_factory=asyncio.Event)
+    _task: asyncio.Task[None] | None = None
 
     def observe(self, groups: Collection[str]) -> None:
         """Measure these groups now and from now on; without any, nothing runs."""
         self._groups = groups
         self._is_due.set()
         if groups and self._task is None:
-            self._task = self._spawn(self._keep_measuring())
+            self._task = self.spawn(self._keep_measuring())
 
     async def _keep_measuring(self) -> None:
         now_seconds = asyncio.get_running_loop().time
@@ -71,7 +67,7 @@ class Samples:
             with suppress(BusUnavailable):  # the daemon knows, and waits for the next sample
                 usages = await self._measured()
                 if not self._is_due.is_set():  # else it is of groups that nobody wants to know about
-                    self._report(now_seconds(), usages)
+                    self.report(now_seconds(), usages)
             # TRUST: the daemon may ask without end.
             await asyncio.sleep(SOONEST_SECONDS)
             with suppress(TimeoutError):
@@ -80,9 +76,9 @@ class Samples:
         self._task = None
 
     async def _measured(self) -> tuple[Usage, ...]:
-        wanted = [*islice(self._find(self._groups), MOST_MEASURED)]
+        wanted = [*islice(self.find(self._groups), MOST_MEASURED)]
         units = {each.unit for each in wanted}
-        found = {usage.member: usage for usage in (await self._measure(units) if units else ())}
+        found = {usage.member: usage for usage in (await self.measure(units) if units else ())}
         return tuple(
             found[unit]._replace(member=member, run=f"{container}{found[unit].run}")
             for unit, member, container in wanted
