@@ -575,9 +575,11 @@ def test_a_trouble_is_sent_to_a_topic_or_as_mail(host: Host, received: Path) -> 
                 "-u", "hkswitch-alert-web"
             )
         checked = host.run("hkswitch", "check")
-    topic, mail = [json.loads(line) for line in host.read(str(received)).splitlines()]
+        host.run("sh", "-ec", recipe.quoted("HKSWITCH_GROUP="), user="nobody")
+    topic, mail, by_hand = [json.loads(line) for line in host.read(str(received)).splitlines()]
     assert "alert_command" not in checked.stderr  # every user may run it
     assert topic == ["/home-server", "web", REASON]
+    assert by_hand == ["/home-server", "web", "test"]
     assert mail[:2] == ["MAIL FROM:<server@example.org>", "RCPT TO:<you@example.org>"]
     assert "Subject: web is in trouble (failed)" in mail
     assert mail[-2:] == ["", REASON]
