@@ -34,6 +34,7 @@ from hkswitch.model.group import (
     Engine,
 )
 from hkswitch.model.installation import DAEMON_USER
+from hkswitch.model.trouble import WELL_SECONDS
 from hkswitch.model.unit_state import Action
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.serviceswitch import main as helper
@@ -668,12 +669,15 @@ NUMBERS = {3: "three"}
     ("page", "sentence"),
     [
         ("README.md", f'"{ALERTS.groups[0].alert_name}", which opens'),
+        ("README.md", f"once the group has been well for {WELL_SECONDS:.0f} seconds"),
         ("README.md", f"`alert: {AlertSensor.LEAK}`"),
         ("README.md", f'{WINDOW_SECONDS // INTERVAL_SECONDS} cycles then restart"'),
         ("README.md", f"with cycles of {INTERVAL_SECONDS} seconds"),
         ("README.md", f"After {NUMBERS[RESTARTS_PER_HOUR]} restarts within an hour, the rule gives up"),
         ("README.md", f"at most {MOST_ACCESSORIES} switches and sensors"),
         ("docs/configuration.md", f"`alert: {'`, `'.join([*AlertSensor][:2])}` or `{[*AlertSensor][2]}`"),
+        ("docs/configuration.md", f"once the group has been well for {WELL_SECONDS:.0f} seconds"),
+        ("docs/troubleshooting.md", f"once the group has been well for {WELL_SECONDS:.0f} seconds"),
         ("docs/configuration.md", f"one of the {MOST_ACCESSORIES}"),
         ("docs/configuration.md", f"`for_seconds` ({WINDOW_SECONDS} by default)"),
         ("docs/configuration.md", f"`at_most_per_hour` restarts ({RESTARTS_PER_HOUR} by default)"),

@@ -15,9 +15,11 @@ from hkswitch.model.unit_state import (
     JobResult,
     LoadState,
     ProbeResult,
+    UnitFailure,
+    UnitHealth,
     UnitResult,
     UnitState,
-    failure_of,
+    result_of,
 )
 from hkswitch.protocol.report import is_contained
 
@@ -42,9 +44,11 @@ class SimulatedHost:
     states: dict[str, UnitState] = field(init=False, default_factory=dict)
     verdicts: dict[str, ProbeResult] = field(init=False, default_factory=dict)
     """The probe results of groups, where they were set."""
+    failures: dict[str, UnitFailure] = field(init=False, default_factory=dict)
+    """The failures of units, where they were set; a unit that has not failed any longer has none."""
     alerts: list[tuple[str, str, str]] = field(init=False, default_factory=list)
     """The groups, states and reasons of all alerts."""
-    _running: dict[str, asyncio.Task[str | None]] = field(init=False, default_factory=dict)
+    _running: dict[str, asyncio.Task[ActionResult]] = field(init=False, default_factory=dict)
     listeners: list[Callable[[Mapping[str, UnitState]], None]] = field(init=False, default_factory=list)
     """Called with every change, besides the observer."""
     _observer: Observer | None = field(init=False, default=None)
@@ -77,7 +81,7 @@ class SimulatedHost:
             await asyncio.wait([task])
         finally:
             task.cancel()
-        return ActionResult(None if task.cancelled() else task.result())
+        return ActionResult() if task.cancelled() else task.result()
 
     async def watch(self, groups: Collection[Group]) -> None:
         """Serve these groups; new units are stopped."""
@@ -118,11 +122,18 @@ class SimulatedHost:
     def change(self, units: Mapping[str, UnitState]) -> None:
         """Change units from outside, as `systemctl` in a shell does."""
         self.states.update(units)
+        for unit in [each for each in units if units[each].health is not UnitHealth.FAILED]:
+            self.failures.pop(unit, None)
         for listener in self.listeners:
             listener(units)
         for group in self.groups:
             if not units.keys().isdisjoint(group.members):
                 self._show(group)
+
+    def fail(self, unit: str, failure: UnitFailure, state: UnitState = FAILED) -> None:
+        """Have a unit fail."""
+        self.failures[unit] = failure
+        self.change({unit: state})
 
     def tell(self, group_id: str, verdict: ProbeResult) -> None:
         """Set the probe result of a group."""
@@ -142,16 +153,18 @@ class SimulatedHost:
             units = {unit: self.states[unit] for unit in group.members}
             # A check passes unless it was set.
             otherwise = ProbeResult.OFF if group.commands else ProbeResult.ON
-            self._observer.observed(group.id, Observed(units, self.verdicts.get(group.id, otherwise)))
+            verdict = self.verdicts.get(group.id, otherwise)
+            failures = {unit: self.failures[unit] for unit in group.members if unit in self.failures}
+            self._observer.observed(group.id, Observed(units, verdict, failures=failures))
 
-    async def _run(self, action: Action, group: Group) -> str | None:
+    async def _run(self, action: Action, group: Group) -> ActionResult:
         if group.commands is not None:
             await asyncio.sleep(self.job_seconds)
             if action is not Action.RESTART:
                 self.tell(group.id, ProbeResult.ON if action is Action.START else ProbeResult.OFF)
-            return None
+            return ActionResult()
         jobs = (self._job(action, unit) for unit in group.members)
-        return failure_of(tuple(await asyncio.gather(*jobs)))
+        return result_of(tuple(await asyncio.gather(*jobs)))
 
     async def _job(self, action: Action, unit: str) -> UnitResult:
         up = self.states[unit] == ACTIVE

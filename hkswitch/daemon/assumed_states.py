@@ -4,30 +4,19 @@
 to such a group without hkswitch cannot be known.
 """
 
-import asyncio
 import hashlib
-import json
-import logging
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
 from hkswitch.backend import Host, Observer
-from hkswitch.hap import state_file
-from hkswitch.model import config_values
-from hkswitch.model.config_file import read_regular
+from hkswitch.daemon.kept_file import KeptFile, KeptFormat, group_id_in, parsed_json
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, ProbeResult, Sample
-from hkswitch.model.yaml_nodes import Position, Scalar
 
 FILE_NAME: Final = "assumed.json"
 LARGEST_BYTES: Final = 64 * 1024
-WRITE_AGAIN_SECONDS: Final = 60.0
-
-_log = logging.getLogger(__name__)
-
 
 Meaning = str
 """A digest of a group's commands: with other commands, its state stands for something else."""
@@ -38,10 +27,8 @@ class AssumedStates:
 
     def __init__(self, folder: Path) -> None:
         """Read the file; without one, or if it is damaged, all groups are assumed to be off."""
-        self._path = folder / FILE_NAME
-        self._on = _read(self._path)
-        self._on_disk: Mapping[str, Meaning] | None = self._on
-        self._again: asyncio.TimerHandle | None = None
+        self._file = _file(folder)
+        self._on = self._file.read()
 
     def is_on(self, group_id: str) -> bool:
         """Return whether a group is assumed to be on."""
@@ -51,30 +38,12 @@ class AssumedStates:
         """Assume a state from now on."""
         others = {each: its for each, its in self._on.items() if each != group_id}
         self._on = others | {group_id: meaning} if on else others
-        self._write()
+        self._file.keep(self._on)
 
     def keep(self, meanings: Mapping[str, Meaning]) -> None:
         """Forget the states of all groups but these; a group that changed is assumed to be off."""
         self._on = {each: its for each, its in self._on.items() if meanings.get(each) == its}
-        self._write()
-
-    def _write(self) -> None:
-        """Write what differs from the disk; after a failure, again in a minute."""
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
-        if self._on == self._on_disk:
-            return
-        try:
-            _write(self._path, self._on)
-        except OSError as error:
-            _log.error("cannot write %s: %s", self._path, error.strerror or error)
-            self._on_disk = None
-            with suppress(OSError):  # off is safer than a wrong on, after a restart
-                self._path.unlink()
-            self._again = asyncio.get_running_loop().call_later(WRITE_AGAIN_SECONDS, self._write)
-        else:
-            self._on_disk = self._on
+        self._file.keep(self._on)
 
 
 def carry_over(folder: Path, groups: Collection[str], on: Mapping[str, Meaning]) -> None:
@@ -82,44 +51,38 @@ def carry_over(folder: Path, groups: Collection[str], on: Mapping[str, Meaning])
 
     No daemon may use the folder meanwhile.
     """
-    before = _read(folder / FILE_NAME)
+    file = _file(folder)
+    before = file.read()
     after = {each: its for each, its in before.items() if each not in groups} | {**on}
     if after != before:
-        _write(folder / FILE_NAME, after)
+        file.write(after)
 
 
-def _write(path: Path, on: Mapping[str, Meaning]) -> None:
-    state_file.write_whole(path, json.dumps({"version": 1, "on": on}).encode())
+def _file(folder: Path) -> KeptFile[Mapping[str, Meaning]]:
+    return KeptFile(folder / FILE_NAME, _FORMAT)
 
 
-def _read(path: Path) -> Mapping[str, Meaning]:
-    try:
-        return parse_assumed(read_regular(path, LARGEST_BYTES))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        _log.error("cannot read %s: %s", path, error.strerror or error)
-    except ValueError:
-        _log.error("%s is damaged; its groups are assumed to be off", path)
-    return {}
+def _body(on: Mapping[str, Meaning]) -> object:
+    return {"version": 1, "on": on}
 
 
 def parse_assumed(contents: bytes) -> Mapping[str, Meaning]:
     """Return the groups that are assumed to be on; raises `ValueError`."""
-    if len(contents) >= LARGEST_BYTES:  # the rest may not have been read
-        raise ValueError("too large")
-    try:
-        match json.loads(contents):
-            case {"version": 1, "on": dict(ids)} if all(isinstance(each, str) for each in ids.values()):
-                # TRUST: root prints the ids when it restores what the daemon's user wrote.
-                return {_group_id(each): ids[each] for each in ids}
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    match parsed_json(contents, LARGEST_BYTES):
+        case {"version": 1, "on": dict(ids)} if all(isinstance(each, str) for each in ids.values()):
+            # TRUST: root prints the ids when it restores what the daemon's user wrote.
+            return {group_id_in(each): ids[each] for each in ids}
     raise ValueError("unexpected contents")
 
 
-def _group_id(text: str) -> str:
-    return config_values.group_id(Scalar(Position(1, 1), text, is_text=True))
+_FORMAT: Final[KeptFormat[Mapping[str, Meaning]]] = KeptFormat(
+    LARGEST_BYTES,
+    parse_assumed,
+    _body,
+    empty={},
+    if_damaged="its groups are assumed to be off",
+    is_removed_when_outdated=True,  # off is safer than a wrong on, after a restart
+)
 
 
 class AssumingHost:

@@ -1,4 +1,4 @@
-"""The HomeKit bridge and its accessories, one for each group. Shows states and forwards writes."""
+"""The HomeKit bridge with the accessories of all groups. Shows states and forwards writes."""
 
 import errno
 import logging
@@ -8,46 +8,31 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from pyhap import const
+from pyhap.accessory import Accessory
 from pyhap.accessory import Bridge as BridgeAccessory
-from pyhap.characteristic import Characteristic
 from zeroconf import Error as ZeroconfError
 
-from hkswitch import __version__
-from hkswitch.daemon.identities import MANUFACTURER, as_served, firmware_revision, identity_of, stays_switch
+from hkswitch.daemon.identities import MANUFACTURER, as_served, own_firmware_revision, stays_switch
+from hkswitch.daemon.sensors import SensorAccessory, sensor_for
+from hkswitch.daemon.tiles import TileAccessory, tile_for, tiles_of
 from hkswitch.hap import state_file
 from hkswitch.hap.announcement import MODEL, PROTOCOL_VERSION
-from hkswitch.hap.database import Retyped
 from hkswitch.hap.driver import Driver
 from hkswitch.hap.sessions import Session
 from hkswitch.hap.setup_code import Setup, unknown_controller
 from hkswitch.hap.sockets import CannotBind
-from hkswitch.hap.taken_over import TakenOver, Texts
+from hkswitch.hap.taken_over import Texts
 from hkswitch.model.errors import Failure
-from hkswitch.model.group import AccessoryType, Group
+from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.network.mdns_port import MdnsPortTaken, taken_by
 from hkswitch.protocol.control import SetupInfo
 from hkswitch.protocol.report import PairedController
-
-SERVICES: Final = {
-    AccessoryType.SWITCH: ("Switch", const.CATEGORY_SWITCH),
-    AccessoryType.OUTLET: ("Outlet", const.CATEGORY_OUTLET),
-    AccessoryType.LIGHT: ("Lightbulb", const.CATEGORY_LIGHTBULB),
-    AccessoryType.FAN: ("Fan", const.CATEGORY_FAN),
-}
-
-TYPES: Final = {
-    "49": AccessoryType.SWITCH,
-    "47": AccessoryType.OUTLET,
-    "43": AccessoryType.LIGHT,
-    "40": AccessoryType.FAN,
-}
-"""The accessory types, by the HAP service types in the state file."""
 
 _log = logging.getLogger(__name__)
 
@@ -103,15 +88,17 @@ class Bridge:
         self._taken_over = self._driver.taken_over
         self._bridge = BridgeAccessory(self._driver, name, iid_manager=iids)
         device_id = self._driver.state.mac if stored is None else stored.device_id
-        self._bridge.set_info_service(firmware_revision(__version__), MANUFACTURER, MODEL, device_id)
+        self._bridge.set_info_service(own_firmware_revision(), MANUFACTURER, MODEL, device_id)
         if self._taken_over is not None:
             _set_texts(self._bridge, self._taken_over.bridge)
         protocol = self._bridge.get_service("HAPProtocolInformation")
         protocol.configure_char("Version", value=PROTOCOL_VERSION)
         self._tiles: dict[tuple[str, Tile], TileAccessory] = {}
+        self._sensors: dict[str, SensorAccessory] = {}
+        """The sensors of groups with `alert`."""
         self.type_note = ""
         """A note about groups that do not get the type that the config gives them; empty if all do."""
-        self._set_tiles(groups)
+        self._set_accessories(groups)
         if self.type_note:
             _log.warning("%s", self.type_note)
         self._bridge.accessories = self._accessories
@@ -188,12 +175,12 @@ class Bridge:
 
         Raises `StateUnwritable` if they cannot be served, and then changes nothing.
         """
-        before = self._tiles
-        self._set_tiles(groups)
+        before = self._tiles, self._sensors
+        self._set_accessories(groups)
         try:
             self._driver.serve(self._accessories)
         except state_file.StateUnwritable:
-            self._tiles = before
+            self._tiles, self._sensors = before
             raise
         self._take_writes(write_handler)
 
@@ -232,36 +219,26 @@ class Bridge:
         """Unlock pairing after too many wrong setup codes; raises `StateUnwritable`."""
         self._driver.attempts.forget()
 
-    def _set_tiles(self, groups: Iterable[Group]) -> None:
-        """Create an accessory for each tile; those of unchanged groups stay."""
-        before, self._tiles = self._tiles, {}
+    def _set_accessories(self, groups: Iterable[Group]) -> None:
+        """Create the accessories of all groups; those of unchanged groups stay."""
+        tiles, self._tiles = self._tiles, {}
+        sensors, self._sensors = self._sensors, {}
         wanted = tuple(groups)
         served = [as_served(group, self._taken_over) for group in wanted]
         for group in served:
             for tile in tiles_of(group):
-                self._tiles[group.id, tile] = self._accessory_for(group, tile, before.get((group.id, tile)))
+                key = group.id, tile
+                self._tiles[key] = tile_for(group, tile, tiles.get(key), self._driver)
+            if group.alert is not None:
+                self._sensors[group.id] = sensor_for(group, group.alert, sensors.get(group.id), self._driver)
         changed = (one for one, other in zip(wanted, served, strict=True) if one.type is not other.type)
         self.type_note = stays_switch(tuple(group.id for group in changed))
 
     @property
-    def _accessories(self) -> dict[int, "TileAccessory"]:
+    def _accessories(self) -> dict[int, Accessory]:
         """All accessories by aid; iOS forgets the rooms of those that appear after the bridge is online."""
-        ordered = sorted(self._tiles.values(), key=lambda accessory: accessory.aid)
+        ordered = sorted([*self._tiles.values(), *self._sensors.values()], key=lambda each: each.aid)
         return {accessory.aid: accessory for accessory in ordered}
-
-    def _accessory_for(self, group: Group, tile: Tile, before: "TileAccessory | None") -> "TileAccessory":
-        if before is not None and (before.group.name, before.group.type) == (group.name, group.type):
-            return before
-        accessory = TileAccessory(self._driver, group, tile, self._taken_over)
-        written = TYPES.get(self._driver.database.written_type(accessory.aid) or "", group.type)
-        if tile is Tile.GROUP and written is not group.type:
-            accessory.former = TileAccessory(
-                self._driver, replace(group, type=written), tile, self._taken_over
-            )
-        if before is not None:
-            accessory.set_available(before.is_available)
-            accessory.show(None, on=before.on.value)
-        return accessory
 
     def _take_writes(self, write_handler: WriteHandler) -> None:
         writes = {
@@ -282,70 +259,19 @@ class Bridge:
         if (accessory := self._tiles.get((group_id, tile))) is not None:  # a group may have no restart switch
             accessory.show(writer, on=on)
 
+    def show_alert(self, group_id: str, *, detected: bool) -> None:
+        """Store the value of a group's sensor, and send it as an event if it changed."""
+        if (sensor := self._sensors.get(group_id)) is not None:
+            sensor.show(detected=detected)
+
     def set_available(self, group_id: str, *, available: bool) -> None:
-        """Set whether reads of the group's tiles return a value."""
+        """Set whether reads of the group's tiles return a value; those of its sensor always do."""
         for tile in Tile:
             if (accessory := self._tiles.get((group_id, tile))) is not None:
                 accessory.set_available(available)
 
 
-class TileAccessory(Retyped):
-    """The accessory of one tile: a group's own switch, or its restart switch."""
-
-    former: "TileAccessory | None" = None
-    """The same tile with the group's former type."""
-
-    def __init__(self, driver: Driver, group: Group, tile: Tile, taken_over: TakenOver | None) -> None:
-        """Start as unavailable, until `set_available`."""
-        self.group = group
-        restart = tile is Tile.RESTART
-        service_name, self.category = SERVICES[AccessoryType.SWITCH if restart else group.type]
-        known = identity_of(group, tile, taken_over)
-        super().__init__(driver, known.name, aid=known.aid, iid_manager=driver.database.iids_of(known.aid))
-        self.set_info_service(
-            firmware_revision(__version__), known.manufacturer, known.model, known.serial_number
-        )
-        service = self.add_preload_service(service_name, ["Name"] if known.is_taken_over else None)
-        if known.is_taken_over:
-            service.configure_char("Name", value=known.name)
-        self.on = service.get_characteristic("On")
-        self._followers = [char for char in service.characteristics if char.display_name == "OutletInUse"]
-        self.is_available = False
-
-    @property
-    def available(self) -> bool:
-        """Whether reads return a value; HAP-python asks before each read."""
-        return self.is_available
-
-    @property
-    def ons(self) -> tuple[Characteristic, ...]:
-        """The characteristics that controllers may write."""
-        return (self.on,) if self.former is None else (self.on, *self.former.ons)
-
-    def set_available(self, available: bool) -> None:  # noqa: FBT001 -- a setter
-        """Set whether reads return a value."""
-        self.is_available = available
-        if self.former is not None:
-            self.former.set_available(available)
-
-    def show(self, writer: Hashable | None, *, on: bool) -> None:
-        """Store On and send it, even if it did not change: a controller may show something else."""
-        self.on.value = on
-        self.on.notify(writer)
-        for follower in self._followers:
-            follower.set_value(on)
-        if self.former is not None:
-            self.former.show(writer, on=on)
-
-
 def _set_texts(accessory: BridgeAccessory, texts: Texts) -> None:
     information = accessory.get_service("AccessoryInformation")
     information.configure_char("Name", value=texts.name)
-    accessory.set_info_service(
-        firmware_revision(__version__), texts.manufacturer, texts.model, texts.serial_number
-    )
-
-
-def tiles_of(group: Group) -> tuple[Tile, ...]:
-    """Return the tiles that a group has in the Home app."""
-    return (Tile.GROUP, Tile.RESTART) if group.restart else (Tile.GROUP,)
+    accessory.set_info_service(own_firmware_revision(), texts.manufacturer, texts.model, texts.serial_number)

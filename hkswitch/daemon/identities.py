@@ -1,4 +1,4 @@
-"""How phones know each tile: its aid, its type and its texts, its own or those that were taken over.
+"""How phones know each accessory: its aid, type and texts, its own or those that were taken over.
 
 Pure: no I/O. Knows the state's record of what was taken over, but neither accessories nor their iids.
 """
@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from hkswitch import __version__
 from hkswitch.hap.announcement import serial_number
 from hkswitch.hap.taken_over import TakenAccessory, TakenOver
 from hkswitch.model.group import AccessoryType, Group, aid_of
@@ -16,8 +17,8 @@ MANUFACTURER: Final = "hkswitch"
 MODEL: Final = "Service group"
 
 
-class TileIdentity(NamedTuple):
-    """The aid and the texts of a tile's accessory."""
+class AccessoryIdentity(NamedTuple):
+    """The aid and the texts of an accessory."""
 
     aid: int
     name: str
@@ -33,14 +34,28 @@ def firmware_revision(version: str) -> str:
     return re.sub(r"[^0-9.].*", "", version)
 
 
-def identity_of(group: Group, tile: Tile, taken_over: TakenOver | None) -> TileIdentity:
+def own_firmware_revision() -> str:
+    """Return the version of this program, as HomeKit allows it."""
+    return firmware_revision(__version__)
+
+
+def identity_of(group: Group, tile: Tile, taken_over: TakenOver | None) -> AccessoryIdentity:
     """Return the identity of a tile."""
     key, name = _key(group, tile), group.restart_name if tile is Tile.RESTART else group.name
     if (taken := _taken(key, taken_over)) is not None:
         texts = taken.texts._replace(name=taken.name(name))
-        return TileIdentity(taken.aid, *texts, is_taken_over=True)
+        return AccessoryIdentity(taken.aid, *texts, is_taken_over=True)
+    return _own_identity(key, name, taken_over)
+
+
+def sensor_identity_of(group: Group, taken_over: TakenOver | None) -> AccessoryIdentity:
+    """Return the identity of a group's sensor, which no other bridge had."""
+    return _own_identity(f"{group.id}:alert", group.alert_name, taken_over)
+
+
+def _own_identity(key: str, name: str, taken_over: TakenOver | None) -> AccessoryIdentity:
     aid = aid_of(key, 0 if taken_over is None else taken_over.first_free_aid)
-    return TileIdentity(aid, name, MANUFACTURER, MODEL, serial_number(key, aid))
+    return AccessoryIdentity(aid, name, MANUFACTURER, MODEL, serial_number(key, aid))
 
 
 def as_served(group: Group, taken_over: TakenOver | None) -> Group:

@@ -15,10 +15,13 @@ from hkswitch.backend.helper_transport import SocketTransport, SudoTransport, su
 from hkswitch.control import START_SERVICE, STATE_FOLDER, server, socket_of
 from hkswitch.control.words import command, locked
 from hkswitch.daemon import debug_log, logs
+from hkswitch.daemon.alerts import Alerts
 from hkswitch.daemon.assumed_states import AssumedStates, AssumingHost
 from hkswitch.daemon.bridge import Bridge, CannotServe
+from hkswitch.daemon.kept_alerts import alerts_file
 from hkswitch.daemon.notify import Notifier
-from hkswitch.daemon.serving import Environment, ServedBridge, Serving
+from hkswitch.daemon.rules import Rules
+from hkswitch.daemon.serving import Environment, Followers, ServedBridge, Serving
 from hkswitch.daemon.signals import signal_or_end, signals
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.hap import state_file
@@ -123,7 +126,10 @@ async def serve(
     asyncio.get_running_loop().set_exception_handler(logs.of_loop())
     with state_file.locked(state_folder), signals() as received:
         bridge = Bridge(config.bridge.name, config.groups, state_folder, config.bridge.port)
-        serving = Serving(host, bridge, Switchboard(config.groups, host, bridge), environment, config)
+        alerts = Alerts(config, host, bridge, alerts_file(state_folder))
+        switchboard = Switchboard(config.groups, host, bridge, alerts.request_failed)
+        rules = Rules(config.groups, switchboard, alerts)
+        serving = Serving(host, bridge, Followers(switchboard, alerts, rules), environment, config)
         bridge.tell_of_changes(serving.publish)
         async with server.served(socket_of(state_folder), serving):
             living = asyncio.create_task(serving.live(addresses.changes))

@@ -1,4 +1,4 @@
-"""Connects the bridge, the switches, the host and the network while the daemon serves; runs reloads.
+"""Connects the bridge, switches, sensors, host and network while the daemon serves; runs reloads.
 
 The bridge, the host and the environment are interfaces here: each has a second implementation, in the demo or
 in tests.
@@ -9,14 +9,16 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from hkswitch import __version__
 from hkswitch.backend import Host
 from hkswitch.control.pairings import Pairings
+from hkswitch.daemon.alerts import AlertDisplay, Alerts
 from hkswitch.daemon.bridge import WriteHandler
 from hkswitch.daemon.changes import after_restart, without_restart
 from hkswitch.daemon.location import Location, Movable, NetworkWatch
+from hkswitch.daemon.rules import Rules
 from hkswitch.daemon.signals import first_to_end
 from hkswitch.daemon.switchboard import Display, Switchboard
 from hkswitch.hap.setup_code import Setup
@@ -37,7 +39,7 @@ RELOAD_AGAIN_SECONDS: Final = 60.0
 _log = logging.getLogger(__name__)
 
 
-class ServedBridge(Display, Movable, Pairings, Protocol):
+class ServedBridge(Display, AlertDisplay, Movable, Pairings, Protocol):
     """The bridge, as `Serving` needs it."""
 
     @property
@@ -111,23 +113,32 @@ class NotWritten(Failure):
     exit_code = Exit.CANNOT_WRITE
 
 
+class Followers(NamedTuple):
+    """The parts that follow the states of all groups."""
+
+    switchboard: Switchboard
+    alerts: Alerts
+    rules: Rules
+
+
 class Serving:
-    """A bridge that serves, its switches, their host and its location."""
+    """A bridge that serves, its switches and sensors, their host and its location."""
 
     def __init__(
         self,
         host: Host,
         bridge: ServedBridge,
-        switchboard: Switchboard,
+        followers: Followers,
         environment: Environment,
         config: Config,
     ) -> None:
         self._host = host
         self._bridge = bridge
-        self.switchboard = switchboard
+        self.switchboard, self.alerts, self._rules = followers
+        self.alerts.tell_of_changes(self.switchboard.noticed)
         self._environment = environment
         self._config = config
-        self._location = Location(bridge, switchboard, environment.find, self.publish, config.bridge)
+        self._location = Location(bridge, self.switchboard, environment.find, self.publish, config.bridge)
         self._open = asyncio.Event()
         self._applying = asyncio.Lock()
         self._not_reloaded = ""
@@ -184,11 +195,14 @@ class Serving:
     # From the host (`backend.Observer`)
 
     def observed(self, group_id: str, observed: Observed) -> None:
-        """Pass the state of a group to its switch."""
+        """Pass the state of a group to its latch and its switch."""
+        self.alerts.observed(group_id, observed)
         self.switchboard.observed(group_id, observed)
+        self._rules.observed(group_id, observed)
 
     def sampled(self, group_id: str, sample: Sample) -> None:
         """Pass the resources of a group to its rule."""
+        self._rules.sampled(group_id, sample)
 
     def noticed(self) -> None:
         """Tell the environment and the watchers that something has changed."""
@@ -249,8 +263,8 @@ class Serving:
     async def _apply(self, config: Config) -> str:
         """Serve another config. The order matters, and only this function defines it.
 
-        The bridge comes first, with accessories for all groups, then the switchboard, with switches that show
-        their states on them, and then the host, which reports these states. The network comes last: the
+        The bridge comes first, with accessories for all groups, then the latches and the switchboard, which
+        show their states on them, and then the host, which reports these states. The network comes last: the
         bridge stays at its old endpoint until then, and longer if the new one is not available.
         """
         before, after = self._config, without_restart(config, self._config)
@@ -260,7 +274,9 @@ class Serving:
             remedy = "free space on that disk or make it writable; hkswitch then reloads automatically"
             raise NotWritten(f"{failure}; {remedy}") from failure
         self._config = after
+        self.alerts.regroup(after)
         self.switchboard.regroup(config.groups)
+        self._rules.regroup(config.groups)
         await self._host.watch(config.groups)
         self._location.wanted = after.bridge
         await self._location.settle()
@@ -289,6 +305,8 @@ class Serving:
         """Go offline, and end the requests and the helper."""
         await self._bridge.stop()
         await self.switchboard.close()
+        await self._rules.close()
+        await self.alerts.close()
         await self._host.close()
 
     def publish(self) -> None:

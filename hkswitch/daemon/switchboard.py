@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Final, Protocol
@@ -29,6 +29,9 @@ from hkswitch.model.switch_events import (
 from hkswitch.model.unit_state import Action, ActionResult, GroupState
 from hkswitch.protocol.report import GroupReport, unknown_group
 
+BY_RULE: Final = "rule"
+"""The caller of a rule's restart, in reports and in the log."""
+
 NOTHING_RESTARTED: Final = "nothing was running, so nothing was restarted"
 GROUP_REMOVED: Final = "the group was removed from the configuration"
 
@@ -37,6 +40,10 @@ CONTROLLER_CHARACTERS: Final = 8
 
 _log = logging.getLogger(__name__)
 _states_log = logging.getLogger(f"{__name__}.states")
+
+
+WentWrong = Callable[[str, Action, str], None]
+"""Called with a group, an action and the reason, when the host tried the action and it failed."""
 
 
 class Display(Protocol):
@@ -52,10 +59,13 @@ class Display(Protocol):
 class Switchboard:
     """All switches, between a host and a display."""
 
-    def __init__(self, groups: Iterable[Group], host: Host, display: Display) -> None:
+    def __init__(
+        self, groups: Iterable[Group], host: Host, display: Display, went_wrong: WentWrong = lambda *_: None
+    ) -> None:
         """Do nothing until the first event from the host or the display."""
         self._host = host
         self._display = display
+        self._went_wrong = went_wrong
         self._numbers = count(1)
         self._switches: dict[str, Switch] = {}
         self._since_unix_seconds: dict[str, int] = {}
@@ -88,6 +98,15 @@ class Switchboard:
         """Tell the watchers that the report has changed."""
         for watcher in self._watchers:
             watcher.set()
+
+    def is_on(self, group_id: str) -> bool:
+        """Return whether a group is on, and no request for it is pending."""
+        switch = self._switches.get(group_id)
+        return switch is not None and switch.pending is None and switch.state is GroupState.ON
+
+    def restart_by_rule(self, group_id: str) -> Awaitable[ActionResult]:
+        """Restart what runs of a group because its rule wants it; as `act`."""
+        return self.act(Action.RESTART, group_id, BY_RULE, origin=RequestOrigin.RULE)
 
     def report(self) -> tuple[GroupReport, ...]:
         """Return the state of all groups."""
@@ -264,8 +283,11 @@ class Switchboard:
         _log.debug("%s: request %d: %s", group_id, request.id, result.failure or "done")
         if action is Action.RESTART and result.failure is None and was_idle and self._is_idle(group_id):
             result = result._replace(note=NOTHING_RESTARTED)
+        is_wanted = not request.is_replaced and not request.ended.done()  # it is if the group was removed
         request.end(result)
         self._step(group_id, switch_events.RequestFinished(request.id, result.failure))
+        if result.failure is not None and result.went_wrong and is_wanted:
+            self._went_wrong(group_id, action, result.failure)
 
     def _is_idle(self, group_id: str) -> bool:
         switch = self._switches.get(group_id)

@@ -1,4 +1,4 @@
-"""The HomeKit side: only these modules and daemon/bridge.py import HAP-python.
+"""The HomeKit side: only these modules and the accessories in daemon/ import HAP-python.
 
 driver.py, server.py, connection.py, handler.py, pairings.py, pair_setup.py, database.py and presence.py
 override internals of HAP-python 5.2.0, each with the reason at the override; responder.py and advertiser.py

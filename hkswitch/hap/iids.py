@@ -41,6 +41,9 @@ IIDS_BY_TYPE: Final = {
     **_from(32, "47", "25", "26"),  # Outlet
     **_from(48, "43", "25"),  # Lightbulb
     **_from(64, "40", "25"),  # Fan
+    **_from(80, "80", "6A"),  # ContactSensor
+    **_from(96, "86", "71"),  # OccupancySensor
+    **_from(112, "83", "70"),  # LeakSensor
 }
 """The fixed iids of each type. Add numbers, but never change or reuse one.
 
@@ -83,7 +86,9 @@ class IidAllocator:
         """Return the recorded iid of a type, or assign one."""
         iids = self._assigned.setdefault(aid, {})
         if hap_type not in iids:
-            preferred = (IIDS_BY_ORDER if self._by_order else IIDS_BY_TYPE).get(hap_type)
+            preferred = IIDS_BY_TYPE.get(hap_type)
+            if self._by_order:  # the versions without a record knew no sensors
+                preferred = IIDS_BY_ORDER.get(hap_type, preferred)
             iids[hap_type] = _free(preferred, iids.values())
             if self._by_order:
                 self._on_disk.setdefault(aid, {})[hap_type] = iids[hap_type]

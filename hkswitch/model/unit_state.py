@@ -260,15 +260,19 @@ class ActionResult(NamedTuple):
     """The result of an action on a group. `failure` is None after a success; `note` is for the user.
 
     `superseded`: a newer request replaced it, which is no failure; the action may not have happened.
+    `went_wrong`: the host tried it, and it failed by itself: nothing denied it, and no other job canceled it.
     """
 
     failure: str | None = None
     note: str = ""
     superseded: bool = False
+    went_wrong: bool = False
 
 
 def result_of(results: tuple[UnitResult, ...]) -> ActionResult:
     """Combine the results of a request's units."""
     ended = [result for result in results if result.job.success and result.detail]
     notes = [f"{result.unit} {result.detail} and is not running" for result in ended]
-    return ActionResult(failure_of(results), ", ".join(notes))
+    failed = {result.job for result in results if not result.job.success}
+    by_others = {JobResult.CANCELED, JobResult.DEPENDENCY} if JobResult.CANCELED in failed else set()
+    return ActionResult(failure_of(results), ", ".join(notes), went_wrong=bool(failed - by_others))

@@ -85,7 +85,7 @@ async def test_a_failed_request_names_the_unit_and_the_job_result(
     helped: HostSetup, fake: FakeSystemd
 ) -> None:
     fake.units["nmb.service"].job_result = "timeout"
-    assert await started(helped, "files") == ActionResult("nmb.service timeout")
+    assert await started(helped, "files") == ActionResult("nmb.service timeout", went_wrong=True)
     assert helped.told.state("files") is GroupState.FAILED
 
 
@@ -105,7 +105,7 @@ async def test_a_person_waits_longer_to_see_whether_a_unit_stays_up(
         assert not request.done()
         fake.change("httpd.service", "failed", "failed")
     failure = "httpd.service exited with status 1" if is_noticed else None
-    assert await request == ActionResult(failure)
+    assert await request == ActionResult(failure, went_wrong=is_noticed)
     assert time.monotonic() - began_seconds > (0.5 if is_noticed else 0.2)
 
 

@@ -71,7 +71,7 @@ async def test_a_restart_leaves_what_is_stopped_stopped(host: SimulatedHost, tol
 
 
 async def test_a_broken_unit_fails_to_start(host: SimulatedHost, told: Recorder) -> None:
-    assert await asked(host, Action.START, "broken") == ActionResult("broken.service failed")
+    assert await asked(host, Action.START, "broken") == ActionResult("broken.service failed", went_wrong=True)
     assert states_of(told, "broken.service") == [INACTIVE, ACTIVATING, FAILED]
 
 

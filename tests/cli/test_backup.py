@@ -38,6 +38,7 @@ from hkswitch.cli.backup import ASSUMED_PART, CONFIG_PART, STATE_PART, backup
 from hkswitch.cli.config_change import to_change
 from hkswitch.cli.reset import reset
 from hkswitch.cli.restore import restore
+from hkswitch.daemon.kept_alerts import ALERTS_FILE_NAME
 from hkswitch.editing.config_replacement import locked
 from hkswitch.hap import state_file
 from hkswitch.hap.restored_state import UNSEEN_CHANGES
@@ -330,6 +331,19 @@ def test_a_removed_controller_stays_removed_and_a_later_one_stays(saved: Path) -
     assert (on / "etc" / "config.yaml").read_bytes() == CONFIG
     assert b"fan" in (on / "state" / ASSUMED_PART).read_bytes()
     assert kept(on)["config.yaml"] == NEW_CONFIG
+
+
+def test_what_is_kept_of_alerts_is_about_a_machine_and_stays_there(old: Path, tmp_path: Path) -> None:
+    alerts, ours = old / "state" / ALERTS_FILE_NAME, b"of this machine"
+    alerts.write_bytes(ours)
+    assert back_up(old)[0] == 0
+    assert ALERTS_FILE_NAME not in read_backup(old / "b").files
+    new = machine(tmp_path / "new")
+    for on in (old, new):
+        assert ran(restore, old / "b", on=on)[0] == 0
+    assert ran(reset, "--yes", on=old)[0] == 0
+    assert alerts.read_bytes() == ours
+    assert not (new / "state" / ALERTS_FILE_NAME).exists()
 
 
 def test_a_machine_with_another_unpaired_bridge_gets_that_of_the_backup(saved: Path, tmp_path: Path) -> None:

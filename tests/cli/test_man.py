@@ -20,6 +20,7 @@ from hkswitch.model.config_keys import CONFIG_KEYS
 from hkswitch.model.errors import BusUnavailable, ConfigError, Exit
 from hkswitch.model.group import MOST_ACCESSORIES, AccessoryType, AlertSensor
 from hkswitch.model.installation import CONFIG_FILE
+from hkswitch.model.trouble import WELL_SECONDS
 from hkswitch.model.unit_state import Action, JobResult, UnitResult
 from hkswitch.protocol.helper import LONGEST_DETAIL, Alert
 from hkswitch.serviceswitch import main as helper
@@ -260,6 +261,7 @@ def test_a_key_that_is_required_is(key: str, text: str) -> None:
         f"1 to {config_values.MOST_TIMEOUT_SECONDS} seconds",
         f"with at most {config_values.MOST_ARGUMENT} characters",
         f"and counts as one of the {MOST_ACCESSORIES}.",
+        f"once the group has been well for {WELL_SECONDS:.0f} seconds",
         f"for {ALERT_SECONDS} seconds at most.",
         f"one line of at most {LONGEST_DETAIL} characters",
         f"are measured every {INTERVAL_SECONDS} seconds",

@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 import pytest
 
 from hkswitch.backend import Observer
-from hkswitch.daemon import assumed_states
+from hkswitch.daemon import assumed_states, kept_file
 from hkswitch.daemon.assumed_states import FILE_NAME, AssumedStates, AssumingHost, meaning_of
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.switch_events import Observed, RequestOrigin
@@ -289,7 +289,7 @@ def test_what_is_no_file_delays_no_start_and_is_logged(
 async def test_a_state_that_cannot_be_written_is_written_later_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assumed_states, "WRITE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(kept_file, "WRITE_AGAIN_SECONDS", 0.01)
     folder = tmp_path / "state"
     assumed = AssumedStates(folder)  # which does not exist
     assumed.set("tv", "its meaning", on=True)
@@ -306,11 +306,11 @@ async def test_however_often_writing_fails_one_retry_is_pending(tmp_path: Path) 
     retries = []
     for on in (True, False, True):
         assumed.set("tv", "its meaning", on=on)
-        retries.append(assumed._again)
+        retries.append(assumed._file._again)
     assert [retry is not None and retry.cancelled() for retry in retries] == [True, True, False]
     (tmp_path / "state").mkdir()
     assumed.set("tv", "its meaning", on=True)
-    assert assumed._again is None
+    assert assumed._file._again is None
 
 
 async def test_a_state_that_cannot_be_replaced_is_off_after_a_restart(

@@ -16,15 +16,17 @@ from hkswitch.backend.simulated import SimulatedHost
 from hkswitch.cli import reload, status
 from hkswitch.control import client, socket_of
 from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.kept_alerts import ALERTS_FILE_NAME, alerts_file
 from hkswitch.daemon.service import serve
 from hkswitch.daemon.serving import ServedBridge
 from hkswitch.daemon.signals import signals
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigError, Exit, Failure, Problem
-from hkswitch.model.group import Group
-from hkswitch.model.unit_state import HelperTransport
+from hkswitch.model.group import AlertSensor, Group
+from hkswitch.model.unit_state import Action, HelperTransport, UnitFailure
 from hkswitch.network.endpoint import Endpoint
+from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.report import BridgeReport, Report
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.waiting import PATIENCE_SECONDS, eventually
@@ -303,6 +305,42 @@ async def test_a_file_that_only_the_daemon_cannot_read_is_complained_of_until_a_
         world.config = good
         await world.reload()
         assert (await world.bridge()).config == ""
+
+
+async def test_a_trouble_lasts_over_a_restart_and_ends_with_its_sensor(world: World) -> None:
+    alerting = replace(WEB, alert=AlertSensor.CONTACT)
+    world.config = replace(with_groups(world, alerting), alert_command=("/opt/notify",))
+    killed = UnitFailure("run 1", is_requested=False, reason="httpd.service was killed by SIGKILL")
+    file = world.state_folder / ALERTS_FILE_NAME
+    async with served(world) as host:
+        host.fail("httpd.service", killed)
+        await eventually(lambda: host.alerts == [("web", "failed", killed.reason)])
+    kept = file.read_bytes()
+    world.told.clear()
+    async with served(world) as host:
+        host.fail("httpd.service", killed)
+        assert (host.alerts, file.read_bytes()) == ([], kept)
+        world.config = with_groups(world, WEB)
+        assert await world.reload() == ""
+        assert alerts_file(world.state_folder).read().open_of("web") is None
+
+
+def start_web(state_folder: Path) -> None:
+    """As `hkswitch start web` does it."""
+    request = ControlRequest(Operation.ACT, action=Action.START, group="web")
+    with client.PendingRequest(socket_of(state_folder), request) as asked:
+        asked.end(wait=True)
+
+
+async def test_a_request_that_fails_is_a_trouble(world: World) -> None:
+    world.config = with_groups(world, replace(WEB, alert=AlertSensor.CONTACT))
+    async with served(world) as host:
+        host.broken = {"httpd.service"}
+        with pytest.raises(Failure):
+            await asyncio.to_thread(start_web, world.state_folder)
+        kept = alerts_file(world.state_folder).read().open_of("web")
+        assert kept is not None
+        assert kept.reason == "start failed: httpd.service failed"
 
 
 async def test_without_a_helper_a_reload_is_applied_and_notes_it(world: World) -> None:

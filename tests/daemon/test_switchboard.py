@@ -81,11 +81,14 @@ class Board:
     host: ScriptedHost
     display: NotedDisplay
     switches: Switchboard
+    went_wrong: list[tuple[str, Action, str]]
 
     @classmethod
     def made(cls) -> "Board":
         host, display = ScriptedHost((WEB,)), NotedDisplay()
-        own = cls(host, display, Switchboard((WEB,), host, display))
+        wrong: list[tuple[str, Action, str]] = []
+        switches = Switchboard((WEB,), host, display, lambda *failed: wrong.append(failed))
+        own = cls(host, display, switches, wrong)
         own.switches.observed("web", DOWN)
         display.shown.clear()
         return own
@@ -244,6 +247,47 @@ async def test_a_person_is_told_more_than_a_phone_has_time_for() -> None:
     assert (await board.asked(2)).origin is RequestOrigin.CONTROLLER
     await board.switches.close()
     await asyncio.wait([acting, tap], timeout=PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("action", [Action.START, Action.STOP])
+@pytest.mark.parametrize(
+    ("result", "is_told"),
+    [
+        (ActionResult("httpd.service timeout", went_wrong=True), True),
+        (ActionResult("denied: no"), False),
+        (ActionResult(None, "fine"), False),
+        (ActionResult(superseded=True), False),
+        (RuntimeError("a bug"), False),
+    ],
+    ids=str,
+)
+async def test_of_failures_those_that_went_wrong_on_the_host_are_told(
+    action: Action, result: ActionResult | Exception, is_told: bool
+) -> None:
+    board = Board.made()
+    tap = board.tap(on=action is Action.START)
+    (await board.asked()).end(result)
+    await tap
+    assert board.went_wrong == ([("web", action, "httpd.service timeout")] if is_told else [])
+
+
+@pytest.mark.parametrize("groups", [(), (WEB,)], ids=["removed", "still there"])
+async def test_what_becomes_of_a_request_that_was_replaced_or_whose_group_was_removed_is_not_told(
+    groups: tuple[Group, ...],
+) -> None:
+    board = Board.made()
+    tap, start = board.tap(), await board.asked()
+    start.accept()
+    newer = board.tap(on=False) if groups else None
+    if newer is not None:
+        await board.asked(2)
+    board.switches.regroup(groups)
+    start.end(ActionResult("httpd.service failed", went_wrong=True))
+    await tap
+    await asyncio.sleep(0)
+    assert board.went_wrong == []
+    await board.switches.close()
+    await asyncio.gather(*([newer] if newer else []))
 
 
 async def test_a_newer_action_replaces_an_older_one() -> None:

@@ -9,8 +9,11 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.backend.simulated import INACTIVE, SimulatedHost
+from hkswitch.daemon.alerts import Alerts
 from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.kept_alerts import alerts_file
 from hkswitch.daemon.switchboard import Switchboard
+from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action
@@ -44,21 +47,26 @@ class Served:
     address: str
     port: int
     state_folder: Path
+    alerts: Alerts | None = None
 
     @classmethod
     async def start(cls, state_folder: Path, host: SimulatedHost, groups: tuple[Group, ...]) -> "Served":
         """Create a bridge and bring it online."""
         port = free_port()
         bridge = Bridge("Test Bridge", groups, state_folder, port)
-        switchboard = ObservingBoard(groups, host, bridge)
+        alerts = Alerts(Config(BridgeConfig(), groups), host, bridge, alerts_file(state_folder))
+        switchboard = ObservingBoard(groups, host, bridge, alerts.request_failed)
+        switchboard.alerts = alerts
         await host.open(switchboard)
         await bridge.start(switchboard, LOOPBACK)
-        return cls(bridge, switchboard, host, LOOPBACK.addresses[0], port, state_folder)
+        return cls(bridge, switchboard, host, LOOPBACK.addresses[0], port, state_folder, alerts)
 
     async def stop(self) -> None:
         """Take it offline."""
         await self.bridge.stop()
         await self.switchboard.close()
+        if self.alerts is not None:
+            await self.alerts.close()
         await self.host.close()
 
     async def pair(self) -> Controller:

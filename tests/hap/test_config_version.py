@@ -21,7 +21,7 @@ FIRMWARE_REVISION = "52"
 
 @pytest.fixture
 def be_version(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    return lambda version: monkeypatch.setattr("hkswitch.daemon.bridge.__version__", version)
+    return lambda version: monkeypatch.setattr("hkswitch.daemon.identities.__version__", version)
 
 
 @pytest.fixture

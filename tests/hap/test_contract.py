@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from hkswitch.daemon.bridge import TileAccessory
+from hkswitch.daemon.sensors import SensorAccessory
+from hkswitch.daemon.tiles import TileAccessory
 from hkswitch.hap.advertiser import Advertiser
 from hkswitch.hap.connection import FrameCipher, HapConnection
 from hkswitch.hap.database import RememberedIids
@@ -112,7 +113,7 @@ def test_every_class_that_derives_from_theirs_is_found() -> None:
         Server,
         Verifier,
     }
-    assert known | {TileAccessory} <= {*OURS}
+    assert known | {SensorAccessory, TileAccessory} <= {*OURS}
     assert all(any(overrides(each)) for each in known & {*OF_HAP_PYTHON})
 
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from hkswitch.hap import state_file
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, StateUnwritable
 from hkswitch.hap.state_format import digest
 from hkswitch.hap.stored_pairings import StoredPairings
-from hkswitch.model.group import AccessoryType, Group, aid_of
+from hkswitch.model.group import AccessoryType, AlertSensor, Group, aid_of
 from tests.support.accessory_database import (
     CONTROLLER,
     RECORDED,
@@ -107,6 +107,14 @@ async def test_a_paired_bridge_keeps_every_aid_and_iid_that_it_had_before_the_up
     bridge = bridge_of(recorded, *RECORDED_GROUPS)
     assert meanings(database(bridge)) == meanings(recorded_database())
     assert meanings(database(bridge_of(recorded, *RECORDED_GROUPS))) == meanings(recorded_database())
+
+
+async def test_sensors_that_are_added_with_the_upgrade_change_nothing_that_was_there(recorded: Path) -> None:
+    groups = [replace(group, alert=AlertSensor.LEAK) for group in RECORDED_GROUPS]
+    first = meanings(database(bridge_of(recorded, *groups)))
+    assert meanings(recorded_database()).items() <= first.items()
+    assert {iid for (_, iid), what in first.items() if what.startswith("83")} == {112, 113}
+    assert meanings(database(bridge_of(recorded, *groups))) == first
 
 
 async def test_after_the_upgrade_a_changed_type_reuses_nothing_that_was_served_before_it(
@@ -382,7 +390,7 @@ async def test_no_aid_and_iid_ever_changes_its_meaning_while_paired(
     tmp_path: Path, recorded: Path, full: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     def be_version(version: str) -> None:
-        monkeypatch.setattr("hkswitch.daemon.bridge.__version__", version)
+        monkeypatch.setattr("hkswitch.daemon.identities.__version__", version)
 
     chance = random.Random(seed)
     seen = meanings(recorded_database()) if seed % 2 else {}

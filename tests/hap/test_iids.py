@@ -35,6 +35,9 @@ GIVEN_OUT = """
     47=32 47.25=33 47.26=34
     43=48 43.25=49
     40=64 40.25=65
+    80=80 80.6A=81
+    86=96 86.71=97
+    83=112 83.70=113
 """
 """Phones remember these: add to them, and change none."""
 
@@ -63,6 +66,14 @@ def test_a_service_has_the_iid_that_it_had_or_else_one_that_nothing_had(
     numbers = IidAllocator(record, paired=paired)
     assert numbers.iid(5, SWITCH) == iid
     assert numbers.iid(5, SWITCH) == iid
+
+
+@pytest.mark.parametrize("record", [{}, None])
+def test_a_sensor_has_its_own_numbers_also_where_there_was_no_record(
+    record: dict[int, dict[str, int]] | None,
+) -> None:
+    numbers = IidAllocator(record, paired=True)
+    assert [numbers.iid(5, what) for what in ("80", "80.6A", "86", "83.70")] == [80, 81, 96, 113]
 
 
 def test_what_has_no_number_of_its_own_gets_a_free_one() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.daemon.bridge import TYPES, Bridge
+from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.tiles import TYPES
 from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.model.group import AccessoryType, Group, aid_of
 from hkswitch.model.switch_events import Tile

@@ -14,7 +14,7 @@ from hkswitch.hap.state_file import FILE_NAME, StateDamaged, Stored
 from hkswitch.hap.state_format import digest
 from hkswitch.hap.stored_pairings import StoredPairings
 from hkswitch.hap.taken_over import TakenAccessory, TakenOver, Texts, encode_taken_over, parse_taken_over
-from hkswitch.model.group import AccessoryType, Group, aid_of
+from hkswitch.model.group import AccessoryType, AlertSensor, Group, aid_of
 from tests.hap.test_state_file import stored
 from tests.support.accessory_database import bridge_of, database, meanings, regroup, renamed, typed
 
@@ -84,6 +84,7 @@ async def test_the_first_start_announces_the_c_number_of_the_take_over_and_the_s
 
 CHANGES: dict[str, Callable[[], tuple[Group, ...]]] = {
     "a group added": lambda: (*GROUPS, typed("new", LIGHT)),
+    "a sensor added": lambda: (replace(GROUPS[0], alert=AlertSensor.CONTACT), GROUPS[1]),
     "a restart switch added": lambda: (typed("web", SWITCH, restart=True), GROUPS[1]),
     "another order": lambda: GROUPS[::-1],
     "another type, which it does not get": lambda: (typed("web", FAN), GROUPS[1]),

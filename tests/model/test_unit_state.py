@@ -189,6 +189,8 @@ DONE = UnitResult("a.service", JobResult.DONE)
 ENDED = UnitResult("b.service", JobResult.DONE, "exited with status 0")
 BROKEN = UnitResult("c.service", JobResult.FAILED, "exited with status 1")
 LATE = UnitResult("d.service", JobResult.TIMEOUT)
+CANCELED = UnitResult("e.service", JobResult.CANCELED)
+DEPENDENT = UnitResult("f.service", JobResult.DEPENDENCY)
 
 
 @pytest.mark.parametrize(
@@ -205,17 +207,26 @@ LATE = UnitResult("d.service", JobResult.TIMEOUT)
                 "e.service exited with status 0 and is not running",
             ),
         ),
-        ((BROKEN,), ActionResult("c.service exited with status 1")),
-        ((DONE, LATE), ActionResult("d.service timeout")),
-        ((BROKEN, LATE), ActionResult("c.service exited with status 1, d.service timeout")),
+        ((BROKEN,), ActionResult("c.service exited with status 1", went_wrong=True)),
+        ((DONE, LATE), ActionResult("d.service timeout", went_wrong=True)),
+        ((BROKEN, LATE), ActionResult("c.service exited with status 1, d.service timeout", went_wrong=True)),
         (
             (ENDED, BROKEN),
             ActionResult(
-                "c.service exited with status 1", "b.service exited with status 0 and is not running"
+                "c.service exited with status 1",
+                "b.service exited with status 0 and is not running",
+                went_wrong=True,
             ),
         ),
+        ((DEPENDENT,), ActionResult("f.service dependency", went_wrong=True)),
+        ((DONE, CANCELED), ActionResult("e.service canceled")),
+        ((CANCELED, DEPENDENT), ActionResult("e.service canceled, f.service dependency")),
+        ((CANCELED, LATE), ActionResult("e.service canceled, d.service timeout", went_wrong=True)),
     ],
-    ids=["nothing", "done", "one ended", "two ended", "failed", "timeout", "two failed", "ended and failed"],
+    ids=[
+        *("nothing", "done", "one ended", "two ended", "failed", "timeout", "two failed", "ended and failed"),
+        *("dependency", "canceled", "canceled with a dependent", "canceled and timeout"),
+    ],
 )
 def test_a_result_says_what_failed_and_notes_what_ended_well(
     results: tuple[UnitResult, ...], result: ActionResult

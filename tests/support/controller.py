@@ -20,6 +20,7 @@ from tests.support.waiting import PATIENCE_SECONDS
 
 NAME = "00000023-0000-1000-8000-0026BB765291"
 ON = "00000025-0000-1000-8000-0026BB765291"
+CONTACT_SENSOR_STATE = "0000006A-0000-1000-8000-0026BB765291"
 SERIAL_NUMBER = "00000030-0000-1000-8000-0026BB765291"
 FIRMWARE_REVISION = "00000052-0000-1000-8000-0026BB765291"
 
@@ -29,11 +30,12 @@ Path = tuple[int, int]
 
 @dataclass(frozen=True)
 class SwitchSeen:
-    """A switch as the controller sees it in /accessories."""
+    """A switch or a contact sensor as the controller sees it in /accessories."""
 
     name: str
     aid: int
     on: Path
+    """Of a sensor, the state of the contact: on is open."""
     serial_number: str
     firmware_revision: str
 
@@ -187,7 +189,7 @@ def _switch(accessory: dict[str, Any]) -> SwitchSeen:
     return SwitchSeen(
         found[NAME]["value"],
         aid,
-        (aid, found[ON]["iid"]),
+        (aid, found[ON if ON in found else CONTACT_SENSOR_STATE]["iid"]),
         found[SERIAL_NUMBER]["value"],
         found[FIRMWARE_REVISION]["value"],
     )

@@ -8,8 +8,11 @@ from typing import Final
 
 from hkswitch.backend.helper_host import HelperHost
 from hkswitch.control.server import Clients
+from hkswitch.daemon.alerts import Alerts
+from hkswitch.daemon.kept_alerts import KeptAlerts
+from hkswitch.daemon.rules import Rules
+from hkswitch.daemon.serving import Followers, Serving
 from hkswitch.daemon.serving import ServedBridge as AnyFront
-from hkswitch.daemon.serving import Serving
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import Failure
@@ -82,6 +85,22 @@ class Outside:
 
 
 @dataclass(eq=False)
+class KeptInMemory:
+    """The file of a daemon's alerts, on a disk that never fails."""
+
+    value: KeptAlerts = field(default_factory=KeptAlerts)
+
+    def read(self) -> KeptAlerts:
+        return self.value
+
+    def keep(self, value: KeptAlerts) -> None:
+        self.value = value
+
+    def close(self) -> None:
+        """Nothing waits to be written."""
+
+
+@dataclass(eq=False)
 class Daemon:
     """One daemon, from its start to its end."""
 
@@ -105,9 +124,11 @@ class Daemon:
     def _make(self, config: Config) -> None:
         self.host = HelperHost(config.groups, self.transport)
         self.front = self.make_front(config.groups)
-        self.switchboard = Switchboard(config.groups, self.host, self.front)
+        alerts = Alerts(config, self.host, self.front, KeptInMemory())
+        self.switchboard = Switchboard(config.groups, self.host, self.front, alerts.request_failed)
         self.outside = Outside(self.file, self.transport.chance.delay_seconds)
-        self.serving = Serving(self.host, self.front, self.switchboard, self.outside, config)
+        followers = Followers(self.switchboard, alerts, Rules(config.groups, self.switchboard, alerts))
+        self.serving = Serving(self.host, self.front, followers, self.outside, config)
         self.clients = Clients(self.serving, ROOT, None)
         self.terminals = Terminals(self.process, self.clients, self.transport.chance)
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from hkswitch.daemon.bridge import WriteHandler, tiles_of
+from hkswitch.daemon.bridge import WriteHandler
 from hkswitch.daemon.serving import ServedBridge as DaemonFront
+from hkswitch.daemon.tiles import tiles_of
 from hkswitch.hap.setup_code import Setup
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
@@ -210,6 +211,9 @@ class Front:
         for tile in Tile:
             if (shown := self.tiles.get((group_id, tile))) is not None:
                 shown.is_available, shown.told_at_seconds = available, asyncio.get_running_loop().time()
+
+    def show_alert(self, group_id: str, *, detected: bool) -> None:
+        raise AssertionError(f"{group_id} has no sensor, and shows {detected}")
 
     # For the control socket
 

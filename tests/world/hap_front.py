@@ -141,7 +141,7 @@ class HapFront(Bridge):
     def _closing(self) -> None:
         assert self._may_cut, "a controller that did nothing wrong was cut off"
 
-    def _set_tiles(self, groups: Iterable[Group]) -> None:
+    def _set_accessories(self, groups: Iterable[Group]) -> None:
         groups = tuple(groups)
         self.groups = {group.id: group for group in groups}
-        super()._set_tiles(groups)
+        super()._set_accessories(groups)
