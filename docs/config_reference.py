@@ -6,7 +6,7 @@ item is, up to its default or "Required". The rest of the item is written by han
 
 import re
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
+from inspect import signature
 from pathlib import Path
 from typing import Final
 
@@ -226,8 +226,8 @@ def _word(key: Key) -> str:
             return "command"
         case ListOf(or_one=or_one):
             return "text No or Ar list" if or_one else "list"
-    words = {bool: "boolean", int: "number"}
-    return words.get(type(key.default), "word" if isinstance(key.default, StrEnum) else "text")
+    words = {bool: "boolean", int: "number", str: "text"}
+    return words.get(signature(key.kind).return_annotation, "word")
 
 
 def main() -> None:

@@ -20,17 +20,26 @@ import yaml
 
 import hkswitch
 from hkswitch.cli import demo
-from hkswitch.doctor import firewalld, packet_filter, privileges, ufw
+from hkswitch.doctor import firewalld, measuring, packet_filter, privileges, ufw
 from hkswitch.doctor.finding import Verdict
 from hkswitch.doctor.mdns import HAP_SERVICE_TYPE
 from hkswitch.doctor.programs import Completed
 from hkswitch.model import config_file
 from hkswitch.model.config import BridgeConfig, parse
-from hkswitch.model.group import Engine
+from hkswitch.model.group import (
+    MOST_ACCESSORIES,
+    RESTARTS_PER_HOUR,
+    WINDOW_SECONDS,
+    AlertSensor,
+    Engine,
+)
 from hkswitch.model.installation import DAEMON_USER
+from hkswitch.model.trouble import WELL_SECONDS
 from hkswitch.model.unit_state import Action
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.serviceswitch import main as helper
+from hkswitch.serviceswitch.execute import ALERT_SECONDS
+from hkswitch.serviceswitch.samples import INTERVAL_SECONDS
 from tests.host.rootfs import RELEASES
 from tests.support import options
 
@@ -178,8 +187,9 @@ def of_systemd_analyze(words: Sequence[str]) -> None:
 
 def of_journalctl(words: Sequence[str]) -> None:
     option, pattern = words
+    of_groups = ("hkswitch-command-web.service", "hkswitch-alert-web.service")
     assert option in {"-u", "--unit"}
-    assert any(fnmatchcase(name, pattern) for name in (*units(), "hkswitch-command-web.service"))
+    assert any(fnmatchcase(name, pattern) for name in (*units(), *of_groups))
 
 
 def of_install(words: Sequence[str]) -> None:
@@ -601,7 +611,11 @@ def test_every_command_is_a_feature(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["units", "type", "restart", "actions", "check", "commands", "user", "helper"]
+    "key",
+    [
+        *("units", "type", "restart", "actions", "check", "commands", "user", "helper"),
+        *("alert", "restart_when", "alert_command"),
+    ],
 )
 def test_every_feature_of_a_key_is_on_the_page_that_its_row_names(key: str) -> None:
     pages = [page for _, how, page in FEATURES if re.search(rf"`{key}\b", how)]
@@ -644,6 +658,44 @@ def test_the_example_in_the_readme_allows_the_commands_in_the_readme() -> None:
     ]
     assert {action for action, _ in asked} == set(Action)
     assert [item for item in asked if item[0] not in groups[item[1]].actions] == []
+
+
+ALERTS = parse(blocks(ROOT / "README.md", "yaml")[1].encode(), "README.md")
+"""The config of the README's section about alerts and rules."""
+NUMBERS = {3: "three"}
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ("README.md", f'"{ALERTS.groups[0].alert_name}", which opens'),
+        ("README.md", f"once the group has been well for {WELL_SECONDS:.0f} seconds"),
+        ("README.md", f"`alert: {AlertSensor.LEAK}`"),
+        ("README.md", f'{WINDOW_SECONDS // INTERVAL_SECONDS} cycles then restart"'),
+        ("README.md", f"with cycles of {INTERVAL_SECONDS} seconds"),
+        ("README.md", f"After {NUMBERS[RESTARTS_PER_HOUR]} restarts within an hour, the rule gives up"),
+        ("README.md", f"at most {MOST_ACCESSORIES} switches and sensors"),
+        ("docs/configuration.md", f"`alert: {'`, `'.join([*AlertSensor][:2])}` or `{[*AlertSensor][2]}`"),
+        ("docs/configuration.md", f"once the group has been well for {WELL_SECONDS:.0f} seconds"),
+        ("docs/troubleshooting.md", f"once the group has been well for {WELL_SECONDS:.0f} seconds"),
+        ("docs/configuration.md", f"one of the {MOST_ACCESSORIES}"),
+        ("docs/configuration.md", f"`for_seconds` ({WINDOW_SECONDS} by default)"),
+        ("docs/configuration.md", f"`at_most_per_hour` restarts ({RESTARTS_PER_HOUR} by default)"),
+        ("docs/configuration.md", f"for {ALERT_SECONDS} seconds at most"),
+        ("docs/configuration.md", f"`{measuring.BOOT_PARAMETERS[0]}`"),
+        ("docs/configuration.md", f"`{measuring.MEMORY_PARAMETERS}`"),
+    ],
+)
+def test_what_is_said_of_alerts_and_rules_is_in_the_code(page: str, sentence: str) -> None:
+    assert sentence in (ROOT / page).read_text()
+
+
+def test_the_rule_in_the_readme_is_the_sentence_of_monit_beside_it() -> None:
+    rule = ALERTS.groups[0].restart_when
+    assert rule is not None
+    said = f'"if cpu > {rule.cpu_percent}% for {rule.for_seconds // INTERVAL_SECONDS} cycles then restart"'
+    assert said in (ROOT / "README.md").read_text()
+    assert ALERTS.alert_command[0] in (ROOT / "docs" / "recipes.md").read_text()
 
 
 def test_the_demo_has_the_groups_of_the_example() -> None:

@@ -1,8 +1,8 @@
 """`hkswitch check`: validates the configuration.
 
 It also warns about dangerous units, about units, container engines, users and directories that this machine
-lacks, about containers of quadlets, and about programs that root does not trust; and if root asks, about
-containers that do not exist.
+lacks, about containers of quadlets, about programs that root does not trust, and about rules and an alert
+command that cannot work here; and if root asks, about containers that do not exist.
 """
 
 import os
@@ -22,6 +22,7 @@ from hkswitch.model.dangerous_units import entries_of, warnings
 from hkswitch.model.errors import Problem
 from hkswitch.model.group import Engine, Group
 from hkswitch.model.misspelt_suffixes import unit_meant
+from hkswitch.model.printable import printable
 from hkswitch.model.unit_state import LoadState
 from hkswitch.model.yaml_nodes import Node, Position, Scalar, Sequence, read
 from hkswitch.unit_names import contained, systemctl
@@ -34,8 +35,9 @@ def check(config_file: Path) -> None:
 
     Also warns about units that would cut off hkswitch or the machine when switched, about misspelt suffixes,
     about units, container engines, users and directories that do not exist on this machine, about containers
-    of quadlets, and about programs that root would run although other users can write them. With sudo, also
-    about containers and compose projects that do not exist.
+    of quadlets, about programs that root would run although other users can write them, about limits of
+    restart_when that cannot be measured, and about an alert_command that cannot run. With sudo, also about
+    containers and compose projects that do not exist.
     """
     contents = config_bytes(config_file)
     print_warnings(contents, parse(contents, str(config_file)), config_file)
@@ -44,12 +46,14 @@ def check(config_file: Path) -> None:
 
 def print_warnings(contents: bytes, config: Config, config_file: Path) -> None:
     """Print the warnings about a valid config on standard error, in the order of the file."""
-    groups = entries_of(entries_of(read(contents, []))["groups"])
+    top = entries_of(read(contents, []))
+    groups = entries_of(top["groups"])
     wanted = (*_units_of(config), *(group.engine.unit for group in config.groups if group.contained))
     states = systemctl.load_states(wanted)
     of_machine = (*_of_machine(groups, config), *_missing_units(groups, config, states))
     of_engines = (*_containers(groups, config, states), *_missing_containers(groups, config))
-    for found in sorted((*warnings(contents, config), *of_machine, *of_engines)):
+    of_alerts = (*_of_rules(groups, config), *_of_alert_command(top, config))
+    for found in sorted((*warnings(contents, config), *of_machine, *of_engines, *of_alerts)):
         # As compilers print them, so that editors can jump there.
         place = f"{config_file}:{found.line}:{found.column}"
         say(f"{place}: warning: {found.path}: {found.message}", err=True)
@@ -159,3 +163,39 @@ def _missing_containers(groups: Mapping[str, Node], config: Config) -> Iterator[
                 meant = engines.meant_by(found, known)
                 why = contained.why_not_found(found) + (f"; did you mean {meant}?" if meant else "")
                 yield node.position.problem(why)
+
+
+def _of_rules(groups: Mapping[str, Node], config: Config) -> Iterator[Problem]:
+    """Yield the limits of rules that cannot be measured on this machine, and the units that do not count."""
+    ruled = [group for group in config.groups if group.restart_when]
+    if not ruled:
+        return
+    from hkswitch.doctor import measuring  # noqa: PLC0415 -- few groups have a rule
+
+    kernel, outside = measuring.kernel_fault(), measuring.engines_outside(ruled)
+    for group in ruled:
+        keys = entries_of(groups[group.id])
+        if kernel:
+            for key in measuring.unmeasured_limits(group, kernel):
+                place = entries_of(keys["restart_when"])[key].position
+                yield place.problem(f"cannot be measured: {kernel.why}; {kernel.remedy}")
+        if group.contained and group.engine in outside:
+            why = "; ".join(measuring.engine_fault(group.engine))
+            yield keys["restart_when"].position.problem(f"containers cannot be measured: {why}")
+        if isinstance(units := keys.get("units"), Sequence):
+            for unit in measuring.not_counted(group):
+                place = units.items[group.units.index(unit)].position
+                yield place.problem(f"restart_when does not count {unit}; only services and slices count")
+
+
+def _of_alert_command(top: Mapping[str, Node], config: Config) -> Iterator[Problem]:
+    """Yield why the alert command never runs, or cannot run."""
+    if not config.alert_command:
+        return
+    from hkswitch.doctor import alert_command  # noqa: PLC0415 -- few configs have one
+
+    place = top["alert_command"].position
+    if not any(group.alert for group in config.groups):
+        yield place.problem(f"never runs: no group has 'alert'; {alert_command.ADD_ALERT}")
+    if fault := alert_command.why_cannot_run(config.alert_command):
+        yield place.problem(printable("; ".join(fault)))  # others may have written the script

@@ -9,7 +9,7 @@ import asyncio
 import platform
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -137,6 +137,8 @@ def config_lines(config: Config | Failure) -> Iterator[str]:
     bridge = config.bridge
     where = [*bridge.interfaces, *bridge.addresses] or ["the default route"]
     yield f"bridge {bridge.name}: {', '.join(where)}, port {bridge.port}"
+    if config.alert_command:
+        yield f"alert_command: {_without_arguments(config.alert_command)}"
     for group in config.groups:
         yield from _group_lines(group)
 
@@ -150,7 +152,11 @@ def unit_lines(cat: str) -> list[str]:
 def _group_lines(group: Group) -> Iterator[str]:
     actions = "/".join(sorted(group.actions))
     restart = ", with a restart switch" if group.restart else ""
-    yield f"group {group.id} ({group.name}): {group.type}, {actions}{restart}"
+    sensor = f", with a {group.alert} sensor" if group.alert else ""
+    yield f"group {group.id} ({group.name}): {group.type}, {actions}{restart}{sensor}"
+    if group.restart_when:
+        limits = (f"{key} {value}" for key, value in asdict(group.restart_when).items() if value is not None)
+        yield f"  restart_when: {', '.join(limits)}"
     if group.units:
         yield f"  units: {' '.join(group.units)}"
     if group.contained:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from hkswitch.doctor.account import pairing, state, user
+from hkswitch.doctor.alert_command import alerts
 from hkswitch.doctor.clock import clock
 from hkswitch.doctor.configuration import configuration, trust
 from hkswitch.doctor.containers import containers
@@ -13,6 +14,7 @@ from hkswitch.doctor.context import Context, collect
 from hkswitch.doctor.finding import Check, Finding, Verdict, fail, skip
 from hkswitch.doctor.firewall import firewall
 from hkswitch.doctor.mdns import mdns
+from hkswitch.doctor.measuring import rules
 from hkswitch.doctor.network import network, port
 from hkswitch.doctor.privileges import privileges
 from hkswitch.doctor.service import helper, service
@@ -33,6 +35,8 @@ CHECKS: Final[dict[tuple[Check, ...], CheckFunction]] = {
     (Check.HELPER,): helper,
     (Check.BUS, Check.UNITS): bus_and_units,
     (Check.CONTAINERS,): containers,
+    (Check.RULES,): rules,
+    (Check.ALERTS,): alerts,
     (Check.NETWORK,): network,
     (Check.PORT,): port,
     (Check.MDNS,): mdns,

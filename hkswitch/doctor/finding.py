@@ -37,6 +37,8 @@ class Check(StrEnum):
     BUS = "bus"
     UNITS = "units"
     CONTAINERS = "containers"
+    RULES = "rules"
+    ALERTS = "alerts"
     NETWORK = "network"
     PORT = "port"
     MDNS = "mdns"

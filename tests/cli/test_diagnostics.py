@@ -33,11 +33,14 @@ KNOWN, BLIND = Secrets.of(STORED), Secrets()
 CONFIG = """\
 # s3cret-comment
 bridge: {name: Homelab, interface: eth0, port: 51827}
+alert_command: [/usr/bin/curl, https://ntfy.example.org/s3cret-topic]
 groups:
   web:
     units: [httpd]
     restart: true
     check: [/usr/bin/curl, '-ufoo:s3cret-check', http://localhost]
+    alert: leak
+    restart_when: {memory_mib: 900}
   vm:
     commands: {start: [/usr/bin/vm, s3cret-start], stop: [/usr/bin/vm], status: [/usr/bin/vm, s3cret-status]}
 """
@@ -87,7 +90,9 @@ def test_a_configuration_is_shown_without_arguments_and_comments() -> None:
     lines = list(diagnostics.config_lines(parse(CONFIG.encode(), "config.yaml")))
     assert lines == [
         "bridge Homelab: eth0, port 51827",
-        "group web (Web): switch, restart/start/stop, with a restart switch",
+        "alert_command: /usr/bin/curl ...",
+        "group web (Web): switch, restart/start/stop, with a restart switch, with a leak sensor",
+        "  restart_when: memory_mib 900, for_seconds 180, at_most_per_hour 3",
         "  units: httpd.service",
         "  check: /usr/bin/curl ...",
         "  every 30 s, timeout 10 s",

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,16 +20,20 @@ from hkswitch.model import config_reader, config_values
 from hkswitch.model.config import BridgeConfig, parse
 from hkswitch.model.config_keys import CONFIG_KEYS
 from hkswitch.model.errors import BusUnavailable, ConfigError, Exit
-from hkswitch.model.group import MOST_ACCESSORIES, AccessoryType
+from hkswitch.model.group import MOST_ACCESSORIES, AccessoryType, AlertSensor
 from hkswitch.model.installation import CONFIG_FILE
+from hkswitch.model.trouble import WELL_SECONDS
 from hkswitch.model.unit_state import Action, JobResult, UnitResult
 from hkswitch.protocol.alert_report import MOST_ALERTS
+from hkswitch.protocol.helper import LONGEST_DETAIL, Alert
 from hkswitch.serviceswitch import main as helper
 from hkswitch.serviceswitch import trusted_files
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect, fields_of
-from hkswitch.serviceswitch.execute import COMMAND_ENVIRONMENT
+from hkswitch.serviceswitch.execute import ALERT_SECONDS, COMMAND_ENVIRONMENT, Executor
 from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.requester import Requester
+from hkswitch.serviceswitch.samples import INTERVAL_SECONDS
+from hkswitch.systemd.command import Command
 from tests.support import options
 
 ROOT = Path(__file__).parents[2]
@@ -258,6 +263,11 @@ def test_a_key_that_is_required_is(key: str, text: str) -> None:
         f"1 to {config_values.MOST_INTERVAL_SECONDS} seconds",
         f"1 to {config_values.MOST_TIMEOUT_SECONDS} seconds",
         f"with at most {config_values.MOST_ARGUMENT} characters",
+        f"and counts as one of the {MOST_ACCESSORIES}.",
+        f"once the group has been well for {WELL_SECONDS:.0f} seconds",
+        f"for {ALERT_SECONDS} seconds at most.",
+        f"one line of at most {LONGEST_DETAIL} characters",
+        f"are measured every {INTERVAL_SECONDS} seconds",
     ],
 )
 def test_a_limit_is_the_one_of_the_code(sentence: str) -> None:
@@ -287,6 +297,8 @@ def test_types_and_actions_are_those_of_the_code() -> None:
     *types, last = AccessoryType
     assert f"the Home app: {', '.join(types)} or {last}. " in texts["type"]
     assert f"may request: {', '.join(Action)}. " in texts["actions"]
+    *sensors, last_sensor = AlertSensor
+    assert f"detects trouble: {', '.join(sensors)}, or {last_sensor}, " in texts["alert"]
 
 
 def test_the_environment_of_a_command_is_the_one_of_the_code() -> None:
@@ -294,6 +306,24 @@ def test_the_environment_of_a_command_is_the_one_of_the_code() -> None:
     assert shown
     given = dict(line.split("=", 1) for line in shown[1].splitlines())
     assert given == {**COMMAND_ENVIRONMENT, "HKSWITCH_GROUP": "(the id of the group)"}
+
+
+async def test_the_environment_of_the_alert_command_is_the_one_of_the_code() -> None:
+    commands: list[Command] = []
+
+    class Recorder:
+        async def execute(self, command: Command, *_: object) -> None:
+            commands.append(command)
+            raise BusUnavailable("recorded")
+
+    recorder: Any = Recorder()
+    executor = Executor(recorder, recorder, lambda *_: None)
+    with pytest.raises(BusUnavailable):
+        await executor.alert(("/bin/a",), Alert(1, "web", "", "failed", "web.service failed"), lambda: None)
+    item = dict(ITEM.findall(section(CONFIG, "DESCRIPTION")))["alert_command"]
+    assert sorted(words_of("Ev", item)) == sorted(commands[0].environment)
+    assert "journal of hkswitch-alert-GROUP" in prose(item).replace("Ql ", "")
+    assert commands[0].unit == "hkswitch-alert-web.service"
 
 
 @pytest.mark.parametrize("block", BLOCK.findall(f"{PROGRAM}{CONFIG}{HELPER}"))

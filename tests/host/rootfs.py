@@ -84,6 +84,7 @@ RECIPES: Final = Release(
     (
         "busybox-static",
         "crun",
+        "curl",
         "docker-cli",
         "docker-compose",
         "docker.io",

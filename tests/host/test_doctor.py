@@ -222,6 +222,20 @@ ALONE: Final = (
         "yet: run `sudo systemctl daemon-reload`",
     ),
     Fault(
+        Check.RULES,
+        f"sed -i 's/units: .nginx./&\\n    restart_when: {{memory_mib: 900}}/' {CONFIG}; {RELOAD}",
+        f"sed -i '/restart_when/d' {CONFIG}; {RELOAD}",
+        "the rule of real-web cannot measure memory_mib: the kernel's memory controller is off; add "
+        "`cgroup_enable=memory cgroup_memory=1` to the end of the kernel's command line, and reboot",
+    ),
+    Fault(
+        Check.ALERTS,
+        f"sed -i 's/units: .nginx./&\\n    alert: contact/' {CONFIG};"
+        f"sed -i '1i alert_command: [/root/notify]' {CONFIG}; {RELOAD}",
+        f"sed -i '/alert/d' {CONFIG}; {RELOAD}",
+        "the alert command cannot see /root/notify: its sandbox hides /root; move it to /usr/local/bin",
+    ),
+    Fault(
         Check.CONFIGURATION,
         f"sed -i 's/units: .nginx./units: [dbus]/' {CONFIG}; {RELOAD}",
         f"sed -i 's/units: .dbus./units: [nginx]/' {CONFIG}; {RELOAD}",
@@ -270,7 +284,7 @@ def literally(says: str) -> str:
 WITH_OTHERS: Final = (
     (
         Fault(Check.CONFIGURATION, f"echo 'oops: 1' >>{CONFIG}", f"sed -i '/oops/d' {CONFIG}", "has 1 error"),
-        {"trust", "units", "containers", "network", "port", "mdns", "firewall"},
+        {"trust", "units", "containers", "rules", "alerts", "network", "port", "mdns", "firewall"},
     ),
     (
         Fault(

@@ -1,12 +1,15 @@
 """Every recipe of docs/recipes.md, with its code blocks unchanged, on a host that has the real services.
 
-There are three exceptions: the virtual machine belongs to libvirt's test driver, in a real libvirtd; hostapd,
-which needs a Wi-Fi card, only sleeps; and the compose project is made of the label that compose gives to
-containers. The tunnel is real; wireguard-go replaces a kernel without WireGuard.
+There are four exceptions: the virtual machine belongs to libvirt's test driver, in a real libvirtd; hostapd,
+which needs a Wi-Fi card, only sleeps; the compose project is made of the label that compose gives to
+containers; and the servers that get alerts are small ones on the host. The tunnel is real; wireguard-go
+replaces a kernel without WireGuard.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -14,9 +17,12 @@ import pytest
 from hkswitch.model.errors import Exit
 from tests.host.conftest import STUB_UNIT
 from tests.host.engines import BOOT_OPTIONS
+from tests.host.fake_daemon import fake_daemon
 from tests.host.machine import Boot, Host, booted, eventually, install
 from tests.host.recipes import CONFIG, Recipe, applied, recipes, write
 from tests.host.rootfs import CHECKOUT, RECIPES, root_folder, wheels_folder
+from tests.host.test_attacks import by_sudo, session
+from tests.host.test_samples import alert, answered
 
 ACTIONS: Final = ("start", "stop", "status")
 
@@ -27,6 +33,7 @@ QUADLET: Final = "A Podman quadlet"
 MACHINE: Final = "A virtual machine"
 TUNNEL: Final = "A WireGuard tunnel, and the Wi-Fi that uses it"
 PROGRAM: Final = "A program that daemonizes"
+ALERTS: Final = "Alerts without a home hub"
 
 SERVER: Final = """["/bin/busybox", "sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait"]"""
 IMAGE: Final = "docker.io/library/caddy:2"
@@ -37,6 +44,21 @@ RESTARTING: Final = """
 docker rm photos
 docker run --detach --name=photos --network=none --restart=always server /bin/busybox false
 """
+WITHOUT_SCOPES: Final = {
+    CONTAINER: (
+        "/etc/docker/daemon.json",
+        '{"exec-opts": ["native.cgroupdriver=cgroupfs"]}',
+        "systemctl reset-failed docker.service docker.socket; systemctl restart docker.service",
+        "docker create --name=photos --network=none server",
+    ),
+    OF_PODMAN: (
+        "/etc/containers/containers.conf.d/without-scopes.conf",
+        '[engine]\ncgroup_manager = "cgroupfs"\n',
+        "systemctl stop podman.service",
+        f"podman create --name=notes --network=none {IMAGE}",
+    ),
+}
+"""How an engine is told to make its containers' cgroups itself, and how to make it and a container obey."""
 TEST_DRIVER: Final = "test+unix:///default"
 DOMAIN: Final = """\
 <domain type='test'><name>win10</name><memory unit='MiB'>64</memory><os><type>hvm</type></os></domain>
@@ -74,6 +96,41 @@ LEAVES_A_SERVER: Final = """\
 /opt/gameserver/server infinity &
 touch /run/gameserver-started
 """
+NTFY: Final = "https://ntfy.example.org"
+SERVERS: Final = """\
+import http.server
+import json
+import socketserver
+import threading
+
+class Topic(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        print(json.dumps([self.path, self.headers["Title"], body]), flush=True)
+        self.send_response(200)
+        self.end_headers()
+
+class Mail(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(b"220 localhost ESMTP\\r\\n")
+        said = []
+        for line in self.rfile:
+            said.append(line.decode().strip())
+            if said[-1] == "DATA":
+                self.wfile.write(b"354 go on\\r\\n")
+                for part in self.rfile:
+                    assert part.endswith(b"\\r\\n")
+                    if part == b".\\r\\n":
+                        break
+                    said.append(part.decode().strip())
+                print(json.dumps(said[1:]), flush=True)
+            self.wfile.write(b"250 done\\r\\n")
+
+threading.Thread(target=socketserver.TCPServer(("127.0.0.1", 25), Mail).serve_forever).start()
+http.server.HTTPServer(("127.0.0.1", 8080), Topic).serve_forever()
+"""
+"""The server of a topic, and a mail server: they print what they get."""
+REASON: Final = '@/etc/passwd: web.service "exited" with status 1, $HOME `id` ü'
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +312,8 @@ def every(*titles: str) -> pytest.MarkDecorator:
 
 
 def test_every_recipe_of_the_page_is_tried() -> None:
-    assert recipes().keys() == SERVICES.keys() | {"Containers behind a VPN"}  # test_vpn_recipe.py
+    elsewhere = {"Containers behind a VPN"}  # test_vpn_recipe.py
+    assert recipes().keys() == SERVICES.keys() | {ALERTS} | elsewhere
     assert all(CONFIG in recipe.files for recipe in recipes().values())
 
 
@@ -396,6 +454,25 @@ def test_the_doctor_and_add_know_the_containers_and_similar_ones(
     assert (refused.returncode, f"did you mean {name}?" in refused.stderr) == (Exit.USAGE, True)
 
 
+@every(CONTAINER, OF_PODMAN)
+def test_an_engine_that_hides_its_containers_from_systemd_is_found_by_check_and_doctor(
+    host: Host, recipe: Recipe, service: Service
+) -> None:
+    file, text, restart, create = WITHOUT_SCOPES[recipe.title]
+    config = recipe.files[CONFIG].rstrip() + "\n    restart_when: {cpu_percent: 65}\n"
+    said: list[str] = []
+    for prepared in (lambda: host.write(file, text), lambda: host.run("rm", file)):
+        prepared()
+        sh(host, f"{service.removed}; {restart}; {create}; {service.switched_on}")
+        host.write(CONFIG, config)
+        said.append(host.run("hkswitch", "check", user="nobody").stderr)
+        said.append(host.run("hkswitch", "doctor", user="nobody", check=False).stdout)
+        sh(host, service.switched_off)
+        said.append(host.run("hkswitch", "doctor", check=False).stdout)  # the engine itself tells root
+        host.write(CONFIG, recipe.files[CONFIG])
+    assert [text.count("the cgroup driver cgroupfs") for text in said] == [1, 1, 1, 0, 0, 0]
+
+
 @every(QUADLET)
 def test_a_quadlets_container_is_refused_with_its_unit(host: Host, recipe: Recipe, service: Service) -> None:
     host.write(CONFIG, "groups: {wiki: {containers: [systemd-wiki], engine: podman}}\n")
@@ -468,3 +545,41 @@ groups:
     assert code == Exit.UNAVAILABLE
     assert is_true(host, "test -e /run/gameserver-started")
     eventually(lambda: not is_true(host, service.runs))
+
+
+@pytest.fixture
+def received(host: Host) -> Iterator[Path]:
+    """The file with what the servers have received, each a line of JSON."""
+    host.write("/run/servers.py", SERVERS)
+    streams = ("--property=StandardOutput=truncate:/run/received", "--property=StandardError=journal")
+    host.run("systemd-run", "--quiet", "--unit=servers", "--collect", *streams, "python3", "/run/servers.py")
+    eventually(lambda: {":25", ":8080"} <= {line.split()[3][9:] for line in listening(host)})
+    yield Path("/run/received")
+    host.run("sh", "-ec", "systemctl stop servers; rm /run/servers.py /run/received")
+
+
+def listening(host: Host) -> list[str]:
+    return [line for line in host.run("ss", "-Hlnt").stdout.splitlines() if "127.0.0.1:" in line]
+
+
+def test_a_trouble_is_sent_to_a_topic_or_as_mail(host: Host, received: Path) -> None:
+    recipe = recipes()[ALERTS].replacing(NTFY, "http://127.0.0.1:8080")
+    by_ntfy = recipe.files[CONFIG]
+    by_mail = by_ntfy.replace(by_ntfy.partition("\n")[0], recipe.quoted("alert_command: "))
+    with applied(recipe, host), fake_daemon(host), session(host, *by_sudo("sudo")) as helper:
+        for config in (by_ntfy, by_mail):
+            host.write(CONFIG, config)
+            helper.send(alert("web", config=config, reason=REASON))
+            [ended] = answered(helper)["units"]
+            assert (ended["job"], ended["detail"]) == ("done", ""), host.journalctl(
+                "-u", "hkswitch-alert-web"
+            )
+        checked = host.run("hkswitch", "check")
+        host.run("sh", "-ec", recipe.quoted("HKSWITCH_GROUP="), user="nobody")
+    topic, mail, by_hand = [json.loads(line) for line in host.read(str(received)).splitlines()]
+    assert "alert_command" not in checked.stderr  # every user may run it
+    assert topic == ["/home-server", "web", REASON]
+    assert by_hand == ["/home-server", "web", "test"]
+    assert mail[:2] == ["MAIL FROM:<server@example.org>", "RCPT TO:<you@example.org>"]
+    assert "Subject: web is in trouble (failed)" in mail
+    assert mail[-2:] == ["", REASON]

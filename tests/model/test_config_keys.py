@@ -215,7 +215,7 @@ def test_a_new_key_is_in_the_manual_page() -> None:
     assert "\n.It Ic colour : Ar text\nThe colour of its tile.\nDefault: red.\n" in page
     assert "\n.It Ic user : Ar text\nThe user that runs its commands.\nOnly with\n.Ic commands .\n" in page
     assert "\nor\n.Ic commands\nor\n.Ic jobs\nin its place.\n" in page
-    assert "\n.Sh RULE\n.Bl -tag -width Ds\n.It Ic cpu_percent : Ar text\n" in page
+    assert "\n.Sh RULE\n.Bl -tag -width Ds\n.It Ic cpu_percent : Ar number\n" in page
     assert manual(page, KEYS) == page
     assert ".It Ic colour" not in manual(page, CONFIG_KEYS)
 
