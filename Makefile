@@ -25,12 +25,12 @@ venv: .venv/.runtime ## create .venv with the locked packages and the checkout i
 .venv/.runtime: requirements/runtime.lock requirements/build.lock pyproject.toml
 	packaging/check-python "$(PYTHON)" >/dev/null
 	$(PYTHON) -m venv .venv
-	$(PIP) install --require-hashes -r requirements/runtime.lock -r requirements/build.lock
+	$(PIP) install --no-compile --require-hashes -r requirements/runtime.lock -r requirements/build.lock # most of it is never imported
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
 .venv/.dev: .venv/.runtime requirements/dev.lock
-	$(PIP) install --no-compile --require-hashes -r requirements/dev.lock # most of it is never imported
+	$(PIP) install --no-compile --require-hashes -r requirements/dev.lock
 	touch $@
 
 # Only variables of the command line: many environments have a PORT for something else.

@@ -183,24 +183,34 @@ class Snapshot:
     processes: frozenset[str]
 
 
-@pytest.fixture(scope="session")
-def snapshots() -> dict[Host, tuple[object, Snapshot]]:
-    """The last test on each host, and the snapshot taken after it."""
-    return {}
+SNAPSHOTS: Final = pytest.StashKey[dict[Host, Snapshot]]()
+"""The last snapshot of each host, until a fixture of several tests changes it."""
+
+
+@pytest.hookimpl
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest) -> None:
+    forget_snapshots(fixturedef, request.config)
+
+
+@pytest.hookimpl
+def pytest_fixture_post_finalizer(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> None:
+    forget_snapshots(fixturedef, request.config)
+
+
+def forget_snapshots(fixture: pytest.FixtureDef[object], config: pytest.Config) -> None:
+    """Forget all snapshots if several tests share the fixture. Those of a session only boot hosts."""
+    if fixture.scope != "function":
+        config.stash[SNAPSHOTS] = {}
 
 
 @pytest.fixture(autouse=True)
-def no_leftovers(
-    request: pytest.FixtureRequest, host: Host, snapshots: dict[Host, tuple[object, Snapshot]]
-) -> Iterator[None]:
+def no_leftovers(request: pytest.FixtureRequest, host: Host) -> Iterator[None]:
     """Fail a test that leaves something behind on the host, before it breaks a later one."""
-    test = (request.function, _variant(request.node))
-    last, found = snapshots.get(host, (None, None))
-    # Nothing happens between two parameters of the same test, so they share a snapshot.
-    before = found if last == test and found is not None else snapshot(host)
+    before = request.config.stash.setdefault(SNAPSHOTS, {}).get(host) or snapshot(host)
     yield
-    after = snapshot(host)
-    snapshots[host] = test, after
+    after = request.config.stash[SNAPSHOTS][host] = snapshot(host)
     assert after == before
 
 

@@ -55,7 +55,7 @@ _REPLACE: Final = 'install -D --mode="$0" /dev/stdin "$1.new"; mv -fT "$1.new" "
 _IN_CGROUP: Final = ("sh", "-ec", 'echo $$ >"$0/cgroup.procs"; exec "$@"')
 _TIMED_OUT: Final = 124  # timeout(1)
 _PAUSES_SECONDS: Final = (0.02, 0.1)
-"""The first and the longest pause between two checks. Checks start programs, and so load the host."""
+"""The first and the longest pause between two quick checks. Checks start programs, and so load the host."""
 _BOOT_SECONDS: Final = 30
 _POWER_OFF_SECONDS: Final = 15
 _CLONE_NEWNET: Final = 0x40000000
@@ -85,9 +85,14 @@ async def eventually_async(
 
 
 def _pauses_seconds() -> Iterator[float]:
+    """Yield the pauses between checks: each is at least as long as the check before it, but for the first."""
     pause_seconds, longest_seconds = _PAUSES_SECONDS
+    checking_since_seconds = time.monotonic()
     while True:
-        yield pause_seconds
+        now_seconds = time.monotonic()
+        due_seconds = max(pause_seconds, now_seconds - checking_since_seconds)
+        checking_since_seconds = now_seconds + due_seconds
+        yield due_seconds
         pause_seconds = min(pause_seconds * 1.5, longest_seconds)
 
 
@@ -230,16 +235,17 @@ Boot = Callable[[str], AbstractContextManager[Host]]
 
 
 def staged(host: Host) -> str:
-    """Return the folder for STAGED=. One host of each release creates it in a test run, as pip is slow."""
+    """Return the folder for STAGED=. One host of each Debian creates it in a test run, as pip is slow."""
     script = f"""
-    tree={STAGING}/{host.release}
+    . /etc/os-release
+    tree={STAGING}/$VERSION_CODENAME
+    echo $tree
     exec 9>$tree.lock
     flock 9
     test -e $tree && exit
-    DESTDIR=$tree.new /src/packaging/install
+    DESTDIR=$tree.new /src/packaging/install >&2
     mv $tree.new $tree"""
-    host.run("env", *FROM_WHEELS, "sh", "-ec", script, timeout_seconds=240)
-    return f"{STAGING}/{host.release}"
+    return host.run("env", *FROM_WHEELS, "sh", "-ec", script, timeout_seconds=240).stdout.strip()
 
 
 def install(host: Host) -> None:

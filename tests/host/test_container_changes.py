@@ -34,7 +34,7 @@ from tests.support.controller import Controller
 from tests.support.waiting import PATIENCE_SECONDS
 
 SEED: Final = int(os.environ.get("CONTAINERS_SEED", "2026"))
-CHANGES: Final = (15, 100)
+CHANGES: Final = (8, 100)
 TOLD_WITHIN_SECONDS: Final = 1
 HAP_INTERVAL_SECONDS: Final = PACE.characteristic_seconds
 IDLE_SECONDS: Final = (10, 60)

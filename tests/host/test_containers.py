@@ -198,7 +198,7 @@ async def test_a_container_that_crashes_again_and_again_is_failed_until_it_is_st
     await until_member(engine.host, group, member, "loaded/inactive/exited with 3")
 
 
-def test_a_stop_ends_a_crash_loop_at_whatever_moment_it_comes(engine: Engine) -> None:
+def test_a_stop_ends_a_crash_loop_at_whatever_moment_it_comes(engine: Engine, exhaustive: bool) -> None:
     """Podman calls a container stopped between a crash and its restart."""
     engine.create("one", "--restart=always", script="exit 3")
 
@@ -206,7 +206,7 @@ def test_a_stop_ends_a_crash_loop_at_whatever_moment_it_comes(engine: Engine) ->
         found = engine.inspected("one")
         return 0 if found is None else int(found["RestartCount"])
 
-    for _ in range(3):
+    for _ in range(3 if exhaustive else 1):
         engine.cli("start", "one")
         eventually(lambda: restarts() > 1)
         engine.host.run("serviceswitch", "stop", f"{engine.name}-one")
@@ -240,7 +240,8 @@ async def test_a_container_that_is_missing_does_not_respond_until_it_exists(
     assert members(engine.host, group)[member].startswith("not-found/")
     assert await controller.write(one, on=True) != 0
     engine.run("one")
-    assert await controller.event(one) is True
+    # An engine creates it before the start, of which a phone may be told.
+    assert await controller.event(one) or await controller.event(one)
     engine.cli("rename", "one", "other")
     await until_read(controller, one, NO_RESPONSE)
     engine.cli("rename", "other", "one")

@@ -342,16 +342,22 @@ def test_a_prefix_that_others_can_write_is_refused(spare: Host) -> None:
     assert "/usr/local/lib must be owned by root" in refused.stderr
 
 
-def test_install_says_that_venv_is_missing(spare: Host) -> None:
+@pytest.mark.parametrize(
+    ("folder", "lack"),
+    [
+        ("/usr/lib/{}/ensurepip", "/usr/bin/python3 has no venv module"),
+        ("/usr/share/python-wheels", "/usr/bin/{} has no pip for its venv"),
+    ],
+    ids=["module", "pip"],
+)
+def test_install_says_that_venv_is_missing(spare: Host, folder: str, lack: str) -> None:
     version = spare.run(
         "python3", "-c", "import sys; print('python%d.%d' % sys.version_info[:2])"
     ).stdout.strip()
-    spare.run("mv", f"/usr/lib/{version}/ensurepip", "/root/ensurepip")
+    spare.run("mv", folder.format(version), "/root/away")
     refused = spare.run("/src/packaging/install", check=False)
-    spare.run("mv", "/root/ensurepip", f"/usr/lib/{version}/ensurepip")
-    assert (
-        refused.stderr == "hkswitch: /usr/bin/python3 has no venv module; install it (Debian: python3-venv)\n"
-    )
+    spare.run("mv", "/root/away", folder.format(version))
+    assert refused.stderr == f"hkswitch: {lack.format(version)}; install it (Debian: python3-venv)\n"
 
 
 PATHS_IN_USR: Final = r"""

@@ -390,13 +390,14 @@ def test_a_container_with_rm_is_gone_once_the_switch_is_off(
 
 @every(PROJECT)
 def test_containers_that_use_the_network_of_another_start_after_it(
-    host: Host, recipe: Recipe, service: Service
+    host: Host, recipe: Recipe, service: Service, exhaustive: bool
 ) -> None:
     joined = f"docker create {IN_PROJECT.replace('none', 'container:web')} --name"
     sh(host, f"{joined}=torrent server; {joined}=sonarr server; {joined}=radarr server")
-    codes = [act(host, action, recipe) for action in ("start", "stop") * 3]
+    times = 3 if exhaustive else 1
+    codes = [act(host, action, recipe) for action in ("start", "stop") * times]
     sh(host, "docker rm --force torrent sonarr radarr")
-    assert codes == [Exit.OK] * 6
+    assert codes == [Exit.OK] * 2 * times
 
 
 @every(PROJECT)
