@@ -160,6 +160,8 @@ HELD = [  # the case, the MiB that count, and the MiB of memory.current, which s
     ("tmpfs", 0, {64}),  # files, which a restart may well keep
     ("shared", 0, {64}),  # MAP_SHARED: the kernel makes such a file
     ("disk_swapped", 64, {8, 14}),
+    ("disk_swapped_and_read_in_part", 64, {10, 16}),  # the kernel reads more than was asked for
+    ("disk_swapped_and_read_again", 64, {64}),  # its swap is not freed
     ("zram_swapped", 64, {0, 14}),
     ("zram_swapped_and_read_again", 64, {64}),  # its swap is freed
 ]
@@ -194,20 +196,47 @@ def test_tmpfs_in_swap_counts_as_swap(tmp_path: Path, kernel: str) -> None:
 
 SWAPPED = RECORDED["6.12", "disk_swapped"]
 ANON_BYTES = 14_684_160
+LISTED_BYTES = 14_860_288
+"""Of anonymous memory, with the swap cache."""
 SWAPPED_BYTES = 52_477_952
+CACHED_BYTES = 176_128
+"""In memory and in swap."""
+HELD_BYTES = LISTED_BYTES + SWAPPED_BYTES - CACHED_BYTES
 
 
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        (["memory.stat", "memory.swap.current"], ANON_BYTES + SWAPPED_BYTES),
-        (["memory.stat"], ANON_BYTES),  # the kernel does not count swap, or it is the cgroup of all units
+        (["memory.stat", "memory.swap.current"], HELD_BYTES),
+        (["memory.stat"], LISTED_BYTES),  # the kernel does not count swap, or it is the cgroup of all units
         (["memory.current", "memory.swap.current"], None),
         ([], None),  # there is no memory controller
     ],
 )
 def test_files_that_a_kernel_lacks(tmp_path: Path, files: list[str], expected: int | None) -> None:
     assert memory_bytes(write(tmp_path, {name: SWAPPED[name] for name in files})) == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"swapcached": SWAPPED_BYTES + 4096}, LISTED_BYTES),  # the files are not of the same moment
+        ({"swapcached": 0}, LISTED_BYTES + SWAPPED_BYTES),
+        ({"swapcached": None}, LISTED_BYTES + SWAPPED_BYTES),  # as in older kernels
+        # locked in memory, as databases have it
+        (
+            {"inactive_anon": 0, "active_anon": 0, "unevictable": ANON_BYTES},
+            ANON_BYTES + SWAPPED_BYTES - CACHED_BYTES,
+        ),
+        ({"shmem": 2 * LISTED_BYTES}, ANON_BYTES + SWAPPED_BYTES - CACHED_BYTES),  # which is locked
+    ],
+)
+def test_no_page_counts_twice_and_no_figure_is_negative(
+    tmp_path: Path, changed: dict[str, int | None], expected: int
+) -> None:
+    stat = dict(line.split() for line in SWAPPED["memory.stat"].splitlines()) | changed
+    lines = [f"{name} {value}\n" for name, value in stat.items() if value is not None]
+    assert memory_bytes(write(tmp_path, {**SWAPPED, "memory.stat": "".join(lines)})) == expected
 
 
 def test_a_cgroup_that_is_gone_has_no_memory(tmp_path: Path) -> None:
@@ -221,4 +250,4 @@ async def test_the_memory_of_a_unit_is_that_of_its_cgroup(
     write(tmp_path / "system.slice" / "a.slice" / name, SWAPPED)
     fake.reset(unit(name, cgroup=f"/system.slice/a.slice/{name}"), unit("other.service"))
     memory = {usage.member: usage.memory_bytes for usage in await systemd.usages(fake.units)}
-    assert memory == {name: ANON_BYTES + SWAPPED_BYTES, "other.service": None}
+    assert memory == {name: HELD_BYTES, "other.service": None}
