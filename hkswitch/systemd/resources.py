@@ -65,6 +65,11 @@ def memory_bytes(cgroup: Path) -> int | None:
         return None
     try:
         swapped = int((cgroup / "memory.swap.current").read_text())
-    except OSError:  # this kernel does not swap
+    except OSError:  # this kernel does not swap, or does not count it
         swapped = 0
-    return int(stat["anon"]) + swapped
+    # `anon` lacks pages of the swap cache that no process has mapped; the lists of evictable pages have them,
+    # but lack locked pages.
+    listed = int(stat["inactive_anon"]) + int(stat["active_anon"]) - int(stat["shmem"])
+    # A page read from swap may keep its place there, and would count twice. Older kernels do not tell.
+    in_both = int(stat.get("swapcached", 0))
+    return max(int(stat["anon"]), listed) + max(0, swapped - in_both)

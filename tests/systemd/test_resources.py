@@ -1,6 +1,6 @@
 """The resources of units: which are read, of which run, and what counts as memory."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,40 +19,6 @@ from tests.support.fixtures import bus_address, fake, systemd_on_bus
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
 MIB = 2**20
-STAT = f"""\
-anon {52 * MIB}
-file {3900 * MIB}
-kernel 4419584
-kernel_stack 212992
-pagetables 1097728
-sec_pagetables 0
-percpu 1440
-sock 4096
-vmalloc 8192
-shmem {128 * MIB}
-zswap 0
-zswapped 0
-file_mapped 86470656
-file_dirty 135168
-file_writeback 0
-swapcached 1007616
-anon_thp 4194304
-file_thp 0
-shmem_thp 0
-inactive_anon 53002240
-active_anon 2412544
-inactive_file {3000 * MIB}
-active_file {900 * MIB}
-unevictable 0
-slab_reclaimable 2703160
-slab_unreclaimable 300056
-slab 3003216
-workingset_refault_anon 12
-workingset_refault_file 51284
-pgfault 1204411
-pgmajfault 811
-"""
-"""In the form of Linux 6.12, of a file server: nearly all is page cache."""
 
 
 def unit(name: str, **properties: object) -> Unit:
@@ -164,29 +130,113 @@ async def test_a_unit_is_asked_as_what_it_is(fake: FakeSystemd, systemd: Systemd
 # Memory
 
 
-def write(folder: Path, **files: str) -> Path:
+def recordings() -> dict[tuple[str, str], dict[str, str]]:
+    """Return what the kernel wrote, file by file, for each version of Linux and each case below."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for recorded in sorted((Path(__file__).parent / "recorded").glob("memory-linux-*.txt")):
+        for case in recorded.read_text().split("#CASE ")[1:]:
+            name, *files = case.split("#FILE ")
+            version = recorded.stem.removeprefix("memory-linux-")
+            found[version, name.strip()] = {
+                file: text for file, _, text in (each.partition("\n") for each in files)
+            }
+    return found
+
+
+RECORDED = recordings()
+"""Recorded in a virtual machine, on the kernels of Debian 12 (6.1.192-3) and Debian 13 (6.12.118-1).
+
+One process in a cgroup of its own used 64 MiB of memory, or read 128 MiB of a file on ext4 through a buffer
+of 1 MiB. memory.high=16M moved the memory to swap, on a disk or on zram; then, with memory.high=max, the
+process read some or all of it again.
+"""
+
+KERNELS = ["6.1", "6.12"]
+HELD = [  # the case, the MiB that count, and the MiB of memory.current, which systemd has as MemoryCurrent
+    ("empty", 0, {0}),
+    ("anonymous", 64, {64}),
+    ("child_anonymous", 64, {64}),  # in a cgroup below
+    ("page_cache", 1, {129, 130}),  # 1 MiB of the program's, and the file
+    ("tmpfs", 0, {64}),  # files, which a restart may well keep
+    ("shared", 0, {64}),  # MAP_SHARED: the kernel makes such a file
+    ("disk_swapped", 64, {8, 14}),
+    ("disk_swapped_and_read_in_part", 64, {10, 16}),  # the kernel reads more than was asked for
+    ("disk_swapped_and_read_again", 64, {64}),  # its swap is not freed
+    ("zram_swapped", 64, {0, 14}),
+    ("zram_swapped_and_read_again", 64, {64}),  # its swap is freed
+]
+
+
+def write(folder: Path, files: Mapping[str, str]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        (folder / name.replace("_", ".")).write_text(text)
+        (folder / name).write_text(text)
     return folder
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("case", "held_mib", "current_mib"), HELD)
+def test_memory_is_anonymous_memory_and_swap_and_never_page_cache(
+    tmp_path: Path, kernel: str, case: str, held_mib: int, current_mib: set[int]
+) -> None:
+    cgroup = write(tmp_path, RECORDED[kernel, case])
+    held_bytes = memory_bytes(cgroup)
+    assert held_bytes is not None
+    assert round(held_bytes / MIB) == held_mib
+    assert round(int((cgroup / "memory.current").read_text()) / MIB) in current_mib
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_tmpfs_in_swap_counts_as_swap(tmp_path: Path, kernel: str) -> None:
+    """The kernel does not say what swap is of."""
+    files = RECORDED[kernel, "disk_swapped_tmpfs"]
+    used = memory_bytes(write(tmp_path, files)) or 0
+    assert 48 * MIB < int(files["memory.swap.current"]) < used < int(files["memory.swap.current"]) + MIB / 8
+
+
+SWAPPED = RECORDED["6.12", "disk_swapped"]
+ANON_BYTES = 14_684_160
+LISTED_BYTES = 14_860_288
+"""Of anonymous memory, with the swap cache."""
+SWAPPED_BYTES = 52_477_952
+CACHED_BYTES = 176_128
+"""In memory and in swap."""
+HELD_BYTES = LISTED_BYTES + SWAPPED_BYTES - CACHED_BYTES
 
 
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"memory_stat": STAT, "memory_swap_current": "0\n"}, 52 * MIB),  # and no page cache
-        ({"memory_stat": STAT, "memory_swap_current": f"{7 * MIB}\n"}, 59 * MIB),
-        ({"memory_stat": STAT}, 52 * MIB),  # a kernel that cannot swap
-        ({"memory_stat": STAT.replace(f"anon {52 * MIB}", "anon 0"), "memory_swap_current": "1\n"}, 1),
-        ({"memory_swap_current": f"{7 * MIB}\n"}, None),
-        ({"memory_current": f"{4000 * MIB}\n"}, None),
-        ({}, None),
+        (["memory.stat", "memory.swap.current"], HELD_BYTES),
+        (["memory.stat"], LISTED_BYTES),  # the kernel does not count swap, or it is the cgroup of all units
+        (["memory.current", "memory.swap.current"], None),
+        ([], None),  # there is no memory controller
     ],
 )
-def test_memory_is_anonymous_memory_and_swap_and_never_page_cache(
-    tmp_path: Path, files: dict[str, str], expected: int | None
+def test_files_that_a_kernel_lacks(tmp_path: Path, files: list[str], expected: int | None) -> None:
+    assert memory_bytes(write(tmp_path, {name: SWAPPED[name] for name in files})) == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"swapcached": SWAPPED_BYTES + 4096}, LISTED_BYTES),  # the files are not of the same moment
+        ({"swapcached": 0}, LISTED_BYTES + SWAPPED_BYTES),
+        ({"swapcached": None}, LISTED_BYTES + SWAPPED_BYTES),  # as in older kernels
+        # locked in memory, as databases have it
+        (
+            {"inactive_anon": 0, "active_anon": 0, "unevictable": ANON_BYTES},
+            ANON_BYTES + SWAPPED_BYTES - CACHED_BYTES,
+        ),
+        ({"shmem": 2 * LISTED_BYTES}, ANON_BYTES + SWAPPED_BYTES - CACHED_BYTES),  # which is locked
+    ],
+)
+def test_no_page_counts_twice_and_no_figure_is_negative(
+    tmp_path: Path, changed: dict[str, int | None], expected: int
 ) -> None:
-    assert memory_bytes(write(tmp_path / "web.service", **files)) == expected
+    stat = dict(line.split() for line in SWAPPED["memory.stat"].splitlines()) | changed
+    lines = [f"{name} {value}\n" for name, value in stat.items() if value is not None]
+    assert memory_bytes(write(tmp_path, {**SWAPPED, "memory.stat": "".join(lines)})) == expected
 
 
 def test_a_cgroup_that_is_gone_has_no_memory(tmp_path: Path) -> None:
@@ -197,7 +247,7 @@ async def test_the_memory_of_a_unit_is_that_of_its_cgroup(
     fake: FakeSystemd, systemd: Systemd, tmp_path: Path
 ) -> None:
     name = "dev-disk-by\\x2dlabel-x.service"
-    write(tmp_path / "system.slice" / "a.slice" / name, memory_stat=STAT, memory_swap_current="5\n")
+    write(tmp_path / "system.slice" / "a.slice" / name, SWAPPED)
     fake.reset(unit(name, cgroup=f"/system.slice/a.slice/{name}"), unit("other.service"))
     memory = {usage.member: usage.memory_bytes for usage in await systemd.usages(fake.units)}
-    assert memory == {name: 52 * MIB + 5, "other.service": None}
+    assert memory == {name: HELD_BYTES, "other.service": None}
