@@ -382,10 +382,12 @@ def lines_of_code(module: Path) -> int:
 def test_what_runs_as_root_is_small_and_gets_no_larger() -> None:
     room = (ROOT / "hkswitch" / "serviceswitch").glob("*.py")
     # 80 lines of it are for commands as another user, detached ones, and those without a status.
-    assert sum(map(lines_of_code, room)) <= 1735
+    # 160 lines are for the resources of groups, the alert command and the order of failures and states.
+    assert sum(map(lines_of_code, room)) <= 1900
     # A third of the parser is the table of config keys: data, from which the documents are made too.
     # 590 lines of it are for containers: a client for two engines, and what the config says of them.
-    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 4800
+    # 810 lines are for alerts and rules: who ended what, resources, and the keys and messages of both.
+    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 5610
 
 
 def test_the_helper_imports_nothing_of_the_daemons() -> None:

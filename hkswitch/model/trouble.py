@@ -221,12 +221,13 @@ class Latch:
         return judged, reasons
 
     def _has_failed(self, units: Mapping[str, UnitState], failures: Mapping[str, UnitFailure]) -> bool:
-        """Return whether a member has failed; a unit that waits for its next start has no new failure."""
-        if any(units[each].health is UnitHealth.FAILED for each in self.group.members if each in units):
-            return True
+        """Return whether a member has failed unless that was requested; the first verdict on a run counts."""
+        failed = {each for each, state in units.items() if state.health is UnitHealth.FAILED}
         return any(
-            not failure.is_requested and JudgedRun(failure.run, is_requested=True) not in self.judged[member]
-            for member, failure in failures.items()
+            JudgedRun(failures[member].run, is_requested=False) in self.judged[member]
+            if member in failures
+            else member in failed  # it waits for its next start, or its failure has not been told yet
+            for member in self.group.members
         )
 
     def _checked(self, units: Mapping[str, UnitState], observed: Observed) -> "TroubleStep":

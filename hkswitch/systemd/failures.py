@@ -57,7 +57,8 @@ class UnitHistory(NamedTuple):
         harmless_job = self._harmless_job(seen)
         ending = None
         if seen.state.health in _ENDS:
-            ending = self.ending or self._ending(seen.job, harmless_job)
+            missed = Ending.BY_JOB if seen.was_stopped else None
+            ending = self.ending or missed or self._ending(seen.job, harmless_job)
             if ending is Ending.IN_START and seen.job not in {0, harmless_job}:
                 ending = Ending.BY_JOB
         verdict = self._verdict(seen, ending, run or NO_RUN)

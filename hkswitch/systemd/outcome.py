@@ -188,6 +188,17 @@ def _ended_well(service: Properties) -> bool:
     return service.get("Result") == "success" and service.get("ExecMainCode") in {0, _EXITED}
 
 
+def was_stopped(unit: Properties, service: Properties) -> bool:
+    """Return whether systemd was stopping a service that was up when its main process ended.
+
+    A service that ends by itself leaves its active state after that, unless systemd ends it for its watchdog.
+    """
+    states = ("InactiveExit", "ActiveEnter", "ActiveExit")
+    began, was_up, left = (unit.get(f"{state}TimestampMonotonic", 0) for state in states)
+    ended = service.get("ExecMainExitTimestampMonotonic", 0)
+    return service.get("Result") != "watchdog" and 0 < began <= was_up <= left < ended
+
+
 def unmet_conditions(unit: Properties) -> Iterator[str]:
     """Yield the conditions that systemd checked and that were not met, as in the unit file."""
     for name, trigger, negated, parameter, state in unit.get("Conditions", ()):

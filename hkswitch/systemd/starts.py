@@ -146,6 +146,16 @@ class Starts:
                 return reason(service, in_start=in_start)
         return ""
 
+    async def end_of(self, unit: str) -> tuple[str, bool]:
+        """Return the invocation ID of a failed unit, and whether systemd was stopping it when it ended."""
+        with suppress(sdbus.SdBusBaseError):
+            found = await self._connection.properties(_path_of(unit), UNIT_INTERFACE)
+            if not unit.endswith(".service"):
+                return invocation_of(found), False
+            service = await self._connection.properties(_path_of(unit), SERVICE_INTERFACE)
+            return invocation_of(found), outcome.was_stopped(found, service)
+        return "", False
+
     async def triggered(self, unit: str) -> tuple[str, ...]:
         """Return the units that a timer starts; empty if that cannot be read."""
         with suppress(sdbus.SdBusBaseError):

@@ -11,12 +11,16 @@ StatesCallback = Callable[[Mapping[str, UnitState]], None]
 
 
 class UnitSight(NamedTuple):
-    """What a signal or a read says about a unit. Only a read has the type of the job."""
+    """What a signal or a read says about a unit. Only a read has the type of the job.
+
+    `was_stopped`: a read of a failed unit shows that systemd was stopping it when its process ended.
+    """
 
     state: UnitState
     job: int = 0
     run: str = ""
     job_type: str = ""
+    was_stopped: bool = False
 
 
 SightCallback = Callable[[str, UnitSight], None]

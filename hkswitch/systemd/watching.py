@@ -89,14 +89,16 @@ class Watching:
         watch.triggers |= dict(zip(timers, started, strict=True))
 
     async def _list_with_runs(self, units: Iterable[str]) -> Listed:
-        """Read units; those that have failed with their invocation IDs, by which a failure is recognised."""
+        """Read units; of those that have failed, also in which run, and whether they were stopped."""
         listed = await self._list(units)
         failed = [
             name for name in listed if self._reports and listed[name][1].state.health is UnitHealth.FAILED
         ]
-        runs = dict(zip(failed, await asyncio.gather(*map(self._starts.invocation, failed)), strict=True))
+        ends = dict(zip(failed, await asyncio.gather(*map(self._starts.end_of, failed)), strict=True))
         return {
-            name: (path, sight._replace(run=runs.get(name, ""))) for name, (path, sight) in listed.items()
+            name: (path, sight._replace(run=run, was_stopped=was_stopped))
+            for name, (path, sight) in listed.items()
+            for run, was_stopped in [ends.get(name, ("", False))]
         }
 
     def needs(self, path: str | None) -> bool:

@@ -39,6 +39,7 @@ CELLS: Final = {
     # Its host has the same services as that of test_exits.py.
     "test_upgrades.py": Cell("trixie", variant="deb"),
     # These fit any release, and balance the two. Taps and faults are tested over both transports.
+    "test_alerts.py": Cell("trixie"),
     "test_backup.py": Cell("trixie"),
     "test_command_line.py": Cell("bookworm"),
     "test_command_options.py": Cell("trixie"),

@@ -227,9 +227,13 @@ STORIES: dict[str, tuple[Latch, Story]] = {
         [(WELL, [AwaitWell(1)]), (WELL, []), (StayedWell(1), [Closed()])],
     ),
     "a stop lets it close": (OPEN, [(units(DOWN, DOWN), [AwaitWell(1)]), (StayedWell(1), [Closed()])]),
-    "a failed unit keeps it open, whoever stopped it": (
+    "a stop that ends badly lets it close": (
         OPEN,
-        [(units(FAILED, a=STOPPED._replace(run="r2")), [])],
+        [(units(FAILED, a=STOPPED._replace(run="r2")), [AwaitWell(1)]), (StayedWell(1), [Closed()])],
+    ),
+    "a crash stays one when a new helper takes it for a stop": (
+        OPEN,
+        [(CRASHED, []), (units(FAILED, a=KILLED._replace(is_requested=True)), [])],
     ),
     "a failed start is a break": (
         OPEN,
@@ -516,9 +520,10 @@ class WholeHistory:
             return False
         state = self.group.state(known.units, known.probe_result)
         is_false = self.group.check and self.time_up() and known.probe_result is ProbeResult.OFF
-        has_failed = any(known.units[unit].health is UnitHealth.FAILED for unit in self.group.units)
+        unexplained = [unit for unit in self.group.units if unit not in known.failures]
+        has_failed = any(known.units[unit].health is UnitHealth.FAILED for unit in unexplained)
         has_failure = any(
-            not failure.is_requested and not judged[unit, failure.run]
+            not judged[unit, failure.run]
             for unit, failure in known.failures.items()
             if unit in self.group.units
         )

@@ -12,6 +12,7 @@ from hkswitch.systemd.outcome import (
     result_of_start,
     snapshot_of,
     unmet_asserts,
+    was_stopped,
 )
 
 DONE, FAILED = JobResult.DONE, JobResult.FAILED
@@ -158,6 +159,43 @@ def test_a_start_is_judged_by_what_became_of_the_unit(
 )
 def test_a_failure_has_its_reason_in_a_few_words(properties: dict[str, Any], words: str) -> None:
     assert reason(properties) == words
+
+
+def past(began: int, up: int, left: int, ended: int, result: str = "exit-code") -> bool:
+    states = {"InactiveExit": began, "ActiveEnter": up, "ActiveExit": left}
+    unit = {f"{state}TimestampMonotonic": at for state, at in states.items()}
+    return was_stopped(unit, {"ExecMainExitTimestampMonotonic": ended, "Result": result})
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pytest.param((1, 2, 5, 6), id="it ended when it was told to"),
+        pytest.param((1, 1, 5, 9, "timeout"), id="it was killed in the end"),
+    ],
+)
+def test_a_service_that_ended_after_systemd_began_to_stop_it_was_stopped(times: tuple[Any, ...]) -> None:
+    assert past(*times)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pytest.param((1, 2, 5, 4), id="it ended first"),
+        pytest.param((1, 2, 5, 5), id="both at once"),
+        pytest.param((1, 2, 5, 6, "watchdog"), id="systemd ended it for its watchdog"),
+        pytest.param((7, 2, 5, 9), id="its next start failed"),
+        pytest.param((7, 0, 0, 9), id="it was never up"),
+        pytest.param((0, 0, 0, 9), id="nothing is known"),
+        pytest.param((1, 2, 5, 0), id="it has no main process"),
+    ],
+)
+def test_no_other_service_was_stopped(times: tuple[Any, ...]) -> None:
+    assert not past(*times)
+
+
+def test_what_is_not_there_was_not_stopped() -> None:
+    assert not was_stopped({}, {})
 
 
 def test_an_assertion_is_named() -> None:
