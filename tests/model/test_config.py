@@ -401,6 +401,12 @@ def test_a_mistake_in_the_bridge_is_refused(line: str, message: str) -> None:
             "type: lihgt", "4:11: groups.web.type: unknown value 'lihgt'; did you mean 'light'?", id="a typo"
         ),
         pytest.param(
+            "alert: true",
+            "4:12: groups.web.alert: unknown value 'true'; allowed values: contact, occupancy, leak",
+            id="a boolean as a choice",
+        ),
+        pytest.param("alert:", "4:11: groups.web.alert: must not be empty", id="no choice"),
+        pytest.param(
             "type: Valve",
             "4:11: groups.web.type: unknown value 'Valve'; allowed values: switch, outlet, light, fan",
             id="an unknown type",
