@@ -144,6 +144,10 @@ STORIES: dict[str, tuple[Latch, Story]] = {
             (START_FAILED._replace(failure="no"), [Opened("start failed: no"), AwaitWell(1)]),
         ],
     ),
+    "a status command that turns off is no trouble": (
+        Latch(LAMP),
+        [(Observed({}, ProbeResult.ON), []), (Observed({}, ProbeResult.OFF), [])],
+    ),
     "a restart that fails opens it": (
         NEW,
         [(RequestFailed(Action.RESTART, "no"), [Opened("restart failed: no")])],
