@@ -119,7 +119,7 @@ class Failures:
 
     def seen(self, path: str, seen: UnitSight) -> Verdict | None:
         """Apply a signal or a read, and return the verdict on the unit; None if it has not failed."""
-        self._histories[path] = self._histories.get(path, UnitHistory()).after(seen)
+        self._histories[path] = self._histories.get(path, UnitHistory()).after(seen.without_load)
         return self.verdict(path)
 
     def verdict(self, path: str) -> Verdict | None:

@@ -22,6 +22,11 @@ class UnitSight(NamedTuple):
     job_type: str = ""
     was_stopped: bool = False
 
+    @property
+    def without_load(self) -> "UnitSight":
+        """The same of a unit with a file: an upgrade may stop one whose file is gone for a moment."""
+        return self._replace(state=self.state._replace(load=LoadState.LOADED))
+
 
 SightCallback = Callable[[str, UnitSight], None]
 """Called with each signal and each read of a unit, by its object path."""

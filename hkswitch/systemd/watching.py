@@ -91,9 +91,8 @@ class Watching:
     async def _list_with_runs(self, units: Iterable[str]) -> Listed:
         """Read units; of those that have failed, also in which run, and whether they were stopped."""
         listed = await self._list(units)
-        failed = [
-            name for name in listed if self._reports and listed[name][1].state.health is UnitHealth.FAILED
-        ]
+        states = {name: sight.without_load.state for name, (_, sight) in listed.items()}
+        failed = [name for name in listed if self._reports and states[name].health is UnitHealth.FAILED]
         ends = dict(zip(failed, await asyncio.gather(*map(self._starts.end_of, failed)), strict=True))
         return {
             name: (path, sight._replace(run=run, was_stopped=was_stopped))
