@@ -64,6 +64,7 @@ class Watching:
         task = asyncio.ensure_future(_unless_lost(coroutine))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: coroutine.close())  # one that was canceled before it began
         return task
 
     async def refresh(self, only: Collection[str] | None = None) -> None:
