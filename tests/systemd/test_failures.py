@@ -75,6 +75,7 @@ REQUESTED = {
     "stop without its unit file": f"{UP}, running gone, stop 2 gone, failed 2 gone, failed",
     "stop of a unit that was seen first when it was up": "running, running 2 A, stop 2, failed 2, failed",
     "stop of a unit that was seen first when it stopped": "stop 2 is:stop, failed 2 A, failed",
+    "stop of a unit that was seen first when it stopped, by a signal": "stop 2 A, stop 2, failed 2, failed",
     "restart of a unit that was seen first when it stopped": "stop 2 is:restart, failed 2 A",
     "restart of a unit that was seen first when it started": "start 1 is:restart, stop 1 A, failed 1, failed",
 }

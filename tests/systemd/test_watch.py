@@ -32,6 +32,23 @@ def test_of_two_reads_at_once_each_hears_until_its_own_end(first_ends_first: boo
     assert not watch.needs("/other")
 
 
+def test_a_signal_that_overtakes_a_read_keeps_what_only_the_read_tells() -> None:
+    seen: list[UnitSight] = []
+    watch = WatchedUnits(("a.service",), lambda _: None)
+    watch.on_sight = lambda _, sight: seen.append(sight)
+    failed = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
+    for signal in (UnitSight(failed, 0, "A"), UnitSight(failed, 2, "A"), UnitSight(UP, 0, "B")):
+        with watch.reading() as signaled:
+            watch.changed(PATH, signal)
+            watch.read({"a.service": (PATH, UnitSight(failed, 2, "A", "stop", was_stopped=True))}, signaled)
+    read = [
+        (sight.run, sight.job_type, sight.was_stopped)
+        for sight in seen
+        if sight.job_type or sight.was_stopped
+    ]
+    assert read == [("A", "", True), ("A", "stop", True)]
+
+
 async def test_work_that_the_end_of_a_connection_forestalls_is_closed() -> None:
     async def read() -> None:
         raise AssertionError
