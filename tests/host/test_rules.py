@@ -5,6 +5,7 @@ In CI, few units do it; `make test-host-all` has fifty of them, and one that use
 
 import json
 import random
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -93,7 +94,9 @@ def restarted(host: Host, unit: str) -> float:
         lambda: started_seconds(host, unit) > began_seconds,
         timeout_seconds=WINDOW_SECONDS + LATE_SECONDS + 10,
     )
-    return started_seconds(host, unit) - began_seconds
+    lasted_seconds = started_seconds(host, unit) - began_seconds
+    sys.stdout.write(f"\n{unit} was restarted after {lasted_seconds:.1f} s\n")
+    return lasted_seconds
 
 
 def test_a_unit_that_uses_too_much_is_restarted_in_time_and_given_up_at_last(daemon: Host) -> None:
