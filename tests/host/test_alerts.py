@@ -125,6 +125,12 @@ class Ears:
 
     controllers: tuple[Controller, Controller]
 
+    def forget(self) -> None:
+        """Forget the events that nothing has waited for; they still count."""
+        for controller in self.controllers:
+            while not controller.events.empty():
+                controller.events.get_nowait()
+
     async def hear(self, group_id: str, *, detected: bool, within_seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until both are told."""
         for controller in self.controllers:
@@ -213,6 +219,7 @@ async def test_both_controllers_hear_of_each_killed_process_at_once_and_once(
         daemon.run("systemctl", "start", *units)
         await eventually_async(lambda: set(states(daemon, units)) == {"active"})
         for number, unit in enumerate(units):
+            ears.forget()
             began_seconds = time.monotonic()
             kill(daemon, unit)
             await ears.hear(f"victim-{number}", detected=True)
@@ -254,6 +261,7 @@ async def test_a_crash_loop_is_one_alert_however_often_it_starts(
 async def canary(host: Host, ears: Ears) -> str:
     """Kill a unit, and hear of it: what happened before that has been told. Returns the sensor's name."""
     group_id = await running_victim(host)
+    ears.forget()
     kill(host, unit_of(group_id))
     await ears.hear(group_id, detected=True)
     return sensor_of(group_id)

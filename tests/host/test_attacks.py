@@ -609,7 +609,7 @@ helper.stdout.readline()
 
 def flood():
     for epoch in range(1, LINES + 1):
-        helper.stdin.write(b'{"observe":%d}\\n' % epoch)
+        helper.stdin.write(b'{"observe":%d,"sampled":[]}\\n' % epoch)
     helper.stdin.flush()
 
 threading.Thread(target=flood).start()
@@ -757,7 +757,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 def test_a_client_that_observes_without_reading_is_dropped_and_harms_no_other(
     target: Host, transport: str
 ) -> None:
-    data = b"".join(b'{"observe":%d}\n{"ping":1}\n' % epoch for epoch in range(1, 50_001))
+    data = b"".join(b'{"observe":%d,"sampled":[]}\n{"ping":1}\n' % epoch for epoch in range(1, 50_001))
     with session(target, *START[transport]) as non_reader, session(target, *START[transport]) as other:
         assert non_reader.process.stdout is not None
         before_kib, found_kib = resident_kib(target, non_reader.helper), [0]
