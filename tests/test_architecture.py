@@ -386,8 +386,8 @@ def test_what_runs_as_root_is_small_and_gets_no_larger() -> None:
     assert sum(map(lines_of_code, room)) <= 1900
     # A third of the parser is the table of config keys: data, from which the documents are made too.
     # 590 lines of it are for containers: a client for two engines, and what the config says of them.
-    # 810 lines are for alerts and rules: who ended what, resources, and the keys and messages of both.
-    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 5610
+    # 820 lines are for alerts and rules: who ended what, resources, and the keys and messages of both.
+    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 5620
 
 
 def test_the_helper_imports_nothing_of_the_daemons() -> None:

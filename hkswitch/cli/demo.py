@@ -212,8 +212,10 @@ def _faults(groups: Collection[Group]) -> dict[str, str]:
         for found in (simulated_faults.crashing(groups), simulated_faults.hungry(groups))
     )
     crash, calm = int(simulated_faults.CRASH_AFTER_SECONDS), int(simulated_faults.CALM_SECONDS)
+    back = int(simulated_faults.RETURN_AFTER_SECONDS)
     return {
-        "crashes": f"Simulated crashes: {crashing}, {crash} seconds after each start; the sensor detects it."
+        "crashes": f"Simulated crashes: {crashing}, {crash} seconds after each start, for {back} seconds; "
+        "the sensor detects it."
         if crashing
         else "",
         "load": f"Simulated load: {hungry}, {calm} seconds after each start; the rule then restarts it."

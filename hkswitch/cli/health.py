@@ -10,6 +10,7 @@ from typing import Final
 
 from hkswitch import __version__
 from hkswitch.control import STATE_FOLDER
+from hkswitch.model.restart_rule_events import GIVEN_UP
 from hkswitch.model.unit_state import LoadState, UnitState
 from hkswitch.protocol.report import STARTING, BridgeReport, Report, is_contained
 
@@ -66,6 +67,9 @@ def _of_troubles(report: Report) -> Iterator[str]:
         yield f"group {group_id} is in trouble; run `sudo hkswitch logs {group_id}`"
     if (more := len(troubled) - MOST_TROUBLES_NAMED) > 0:
         yield f"and {more} more of these; run `hkswitch alerts`"
+    for group in report.groups:
+        if group.rule.startswith(GIVEN_UP) and not group.trouble:  # it has no sensor
+            yield f"the rule of {group.id} {group.rule}; run `sudo hkswitch restart {group.id}`"
 
 
 def _broken_part(member: str, state: UnitState) -> str:

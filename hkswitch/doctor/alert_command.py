@@ -72,7 +72,8 @@ def _why_not_executable(path: str) -> tuple[str, str] | None:
             return f"{path} is not a file", "correct `alert_command`"
         wanted = stat.S_IXOTH | (stat.S_IROTH if _interpreter_of(path) is not None else 0)
         if mode & wanted != wanted:
-            verb, mark = ("read", "rx") if wanted & stat.S_IROTH else ("run", "x")
+            verb = "read" if mode & stat.S_IXOTH else "run"
+            mark = "rx" if wanted & stat.S_IROTH else "x"
             return _denied(
                 f"other users cannot {verb} {whole}", f"run `sudo chmod o+{mark} {_quoted(whole)}`"
             )

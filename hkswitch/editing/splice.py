@@ -5,6 +5,7 @@ and sections as they were, and the new group exactly as asked for.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from hkswitch.editing.additions import additions
@@ -39,7 +40,7 @@ def with_group(data: bytes, file: str, group: Group, instead_of: Sequence[str] =
         for group_id in instead_of:
             before = ConfigText(_taken_out(before, file, group_id))
         left = tuple(each for each in old.groups if each.id not in instead_of)
-        old = Config(old.bridge, left, old.helper)
+        old = replace(old, groups=left)
     if old is not None and old.group(group.id):
         why = "there is one with this id; choose another id with `--id`"
         raise Failure(f"cannot add group {group.id!r}: {why}", Exit.USAGE)
@@ -69,7 +70,7 @@ def without_group(data: bytes, file: str, group_id: str) -> bytes:
         why = "a configuration has at least one group; add another one first"
         raise Failure(f"cannot remove group {group_id!r}, the last one: {why}", Exit.USAGE)
     text = _taken_out(ConfigText(data), file, group_id)
-    if parse(text, file) != Config(old.bridge, left, old.helper):
+    if parse(text, file) != replace(old, groups=left):
         raise _cannot_remove(file, group_id)
     return text
 
@@ -133,4 +134,4 @@ def _parsed(text: bytes, file: str, group: Group) -> Config:
 def _is_added(old: Config | None, new: Config, group: Group) -> bool:
     if old is None:
         return new.groups == (group,)
-    return new == Config(old.bridge, (*old.groups, group), old.helper)
+    return new == replace(old, groups=(*old.groups, group))

@@ -144,7 +144,8 @@ def _refuse_rule(entry: Entry, reader: Reader) -> None:
         reader.refuse(node, "the key 'cpu_percent' or 'memory_mib' is missing; a rule needs a limit")
     can_be_measured = found["containers"] or found["compose"] or not found["units"]
     if not can_be_measured and not any(unit.endswith(MEASURED_SUFFIXES) for unit in found["units"]):
-        reader.refuse(node, "needs a unit with processes; none of the group's units is a service or a slice")
+        why = "only services, slices and containers can be measured"
+        reader.refuse(node, f"{why}; add one to this group or remove this key")
 
 
 def _refuse_commands(entry: Entry, actions: frozenset[Action], reader: Reader, why: str) -> None:

@@ -205,10 +205,11 @@ def one_of(kind: type[Choice]) -> Convert[Choice]:
 
     def convert(scalar: Scalar) -> Choice:
         choices = {member.value: member for member in kind}
-        text = _text(scalar)
-        if text not in choices:
-            raise ValueError(unknown("value", text, tuple(choices)))
-        return choices[text]
+        if scalar.empty:
+            raise ValueError(not_text(scalar))
+        if scalar.text not in choices:  # no quotes would make a choice of `true`
+            raise ValueError(unknown("value", scalar.text, tuple(choices)))
+        return choices[scalar.text]
 
     return convert
 

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from hkswitch.model.group import RestartWhen
 from hkswitch.model.restart_rule_events import (
+    GIVEN_UP,
     Armed,
     GaveUp,
     RestartDue,
@@ -262,7 +263,7 @@ class RestartRule:
         after = replace(self, decided_at_seconds=at)
         count = sum(at - time < HOUR_SECONDS for time in self.restarts_at_seconds)
         if count >= self.limits.at_most_per_hour:
-            reason = f"gave up after {count} restart{'s' if count > 1 else ''} within an hour"
+            reason = f"{GIVEN_UP} after {count} restart{'s' if count > 1 else ''} within an hour"
             return replace(after, gave_up=reason, gave_up_runs=runs), (GaveUp(reason, excess),)
         times = (*self.restarts_at_seconds, at)[-MOST_TIMES:]
         after = replace(after._broken(), is_pending=True, replaced=runs, restarts_at_seconds=times)

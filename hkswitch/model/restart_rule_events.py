@@ -1,9 +1,12 @@
 """The events and decisions of a group's restart rule. Pure: values only."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hkswitch.model.group import RestartWhen
 from hkswitch.model.unit_state import Sample
+
+GIVEN_UP: Final = "gave up"
+"""How the description of a rule that tries no more begins."""
 
 # Events
 

@@ -159,7 +159,9 @@ class Latch:
         """Whether nothing is wrong, as far as is known; a group that is off can be well."""
         is_known = self.state not in {None, GroupState.MISSING}
         is_check_false = self.check is not None and self.check.result is ProbeResult.OFF
-        return is_known and not (self.has_failed_member or is_check_false or self.has_given_up)
+        # Of a group that was turned off, a rule wants nothing.
+        has_given_up = self.has_given_up and self.state is not GroupState.OFF
+        return is_known and not (self.has_failed_member or is_check_false or has_given_up)
 
     def step(self, event: TroubleEvent) -> "TroubleStep":
         """Return the latch after an event, and the decisions to carry out, in order."""

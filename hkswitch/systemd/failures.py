@@ -9,7 +9,7 @@ from collections.abc import Collection
 from enum import Enum
 from typing import Final, NamedTuple
 
-from hkswitch.model.unit_state import ActiveState, UnitFailure, UnitHealth, UnitState
+from hkswitch.model.unit_state import ActiveState, LoadState, UnitFailure, UnitHealth, UnitState
 from hkswitch.systemd.watch import UnitSight
 
 NO_RUN: Final = "none"
@@ -18,6 +18,7 @@ NO_RUN: Final = "none"
 _STOPS: Final = frozenset({"stop", "restart", "try-restart"})
 _RELOADING: Final = frozenset({ActiveState.RELOADING, ActiveState.REFRESHING})
 _IS_DOWN: Final = frozenset({UnitHealth.DOWN, UnitHealth.FAILED, UnitHealth.MISSING})
+_DOWN: Final = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
 _ENDS: Final = frozenset({UnitHealth.STOPPING, UnitHealth.FAILED})
 
 
@@ -52,7 +53,7 @@ class UnitHistory(NamedTuple):
     def after(self, seen: UnitSight) -> "UnitHistory":
         """Return the history after a signal or a read."""
         if self.run and seen.run and seen.run != self.run:  # in a new run, a unit was down before
-            return UnitHistory().after(seen)
+            return UnitHistory(_DOWN).after(seen)
         run = seen.run or self.run
         harmless_job = self._harmless_job(seen)
         ending = None
@@ -70,7 +71,9 @@ class UnitHistory(NamedTuple):
         return UnitHealth.MISSING if self.state is None else self.state.health
 
     def _harmless_job(self, seen: UnitSight) -> int:
-        if seen.job_type in _STOPS:
+        # A signal does not tell the type of a job. If a unit is first seen when it ends: in doubt, a stop.
+        is_in_doubt = self.state is None and not seen.job_type and seen.state.health in _ENDS
+        if seen.job_type in _STOPS or is_in_doubt:
             return 0
         if seen.state.active in _RELOADING:
             was_reloading = self.state is not None and self.state.active in _RELOADING
@@ -119,7 +122,7 @@ class Failures:
 
     def seen(self, path: str, seen: UnitSight) -> Verdict | None:
         """Apply a signal or a read, and return the verdict on the unit; None if it has not failed."""
-        self._histories[path] = self._histories.get(path, UnitHistory()).after(seen)
+        self._histories[path] = self._histories.get(path, UnitHistory()).after(seen.without_load)
         return self.verdict(path)
 
     def verdict(self, path: str) -> Verdict | None:

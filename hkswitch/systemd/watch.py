@@ -22,6 +22,17 @@ class UnitSight(NamedTuple):
     job_type: str = ""
     was_stopped: bool = False
 
+    def completed_by(self, read: "UnitSight") -> "UnitSight":
+        """Return this with what only a read tells, if that is about the same job and the same run."""
+        job_type = read.job_type if read.job == self.job else self.job_type
+        was_stopped = read.was_stopped if read.run == self.run else self.was_stopped
+        return self._replace(job_type=job_type, was_stopped=was_stopped)
+
+    @property
+    def without_load(self) -> "UnitSight":
+        """The same of a unit with a file: an upgrade may stop one whose file is gone for a moment."""
+        return self._replace(state=self.state._replace(load=LoadState.LOADED))
+
 
 SightCallback = Callable[[str, UnitSight], None]
 """Called with each signal and each read of a unit, by its object path."""
@@ -93,7 +104,7 @@ class WatchedUnits:
             self._names.setdefault(path, []).append(name)
         sights: dict[str, UnitSight] = {}
         for name, (path, read) in listed.items():
-            sights[path] = _loaded(signaled.get(path, read), read.state.load)
+            sights[path] = _loaded(signaled.get(path, read).completed_by(read), read.state.load)
             self._states[name] = sights[path].state
             if path not in signaled:
                 self._changed_since_read.discard(path)

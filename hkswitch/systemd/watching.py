@@ -64,6 +64,7 @@ class Watching:
         task = asyncio.ensure_future(_unless_lost(coroutine))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: coroutine.close())  # one that was canceled before it began
         return task
 
     async def refresh(self, only: Collection[str] | None = None) -> None:
@@ -91,9 +92,8 @@ class Watching:
     async def _list_with_runs(self, units: Iterable[str]) -> Listed:
         """Read units; of those that have failed, also in which run, and whether they were stopped."""
         listed = await self._list(units)
-        failed = [
-            name for name in listed if self._reports and listed[name][1].state.health is UnitHealth.FAILED
-        ]
+        states = {name: sight.without_load.state for name, (_, sight) in listed.items()}
+        failed = [name for name in listed if self._reports and states[name].health is UnitHealth.FAILED]
         ends = dict(zip(failed, await asyncio.gather(*map(self._starts.end_of, failed)), strict=True))
         return {
             name: (path, sight._replace(run=run, was_stopped=was_stopped))

@@ -118,13 +118,21 @@ def test_a_group_that_no_phone_is_shown_is_not_served(capsys: pytest.CaptureFixt
         (
             demo.TROUBLED_GROUPS,
             [
-                "Simulated crashes: Mail Server, 60 seconds after each start; the sensor detects it.",
+                (
+                    "Simulated crashes: Mail Server, 60 seconds after each start, for 20 seconds; "
+                    "the sensor detects it."
+                ),
                 "Simulated load: Photos, 20 seconds after each start; the rule then restarts it.",
             ],
         ),
         (
             (demo.TROUBLED_GROUPS[0], replace(demo.TROUBLED_GROUPS[0], id="b", name="Backup")),
-            ["Simulated crashes: Mail Server, Backup, 60 seconds after each start; the sensor detects it."],
+            [
+                (
+                    "Simulated crashes: Mail Server, Backup, 60 seconds after each start, for 20 seconds; "
+                    "the sensor detects it."
+                )
+            ],
         ),
         (
             (replace(demo.TROUBLED_GROUPS[1], alert=AlertSensor.LEAK),),

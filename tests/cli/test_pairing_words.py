@@ -121,15 +121,15 @@ def test_the_demo_says_that_there_is_no_default_route_only_if_that_is_why(
         (None, 5000, BridgeConfig("Homelab", port=5000)),
     ],
 )
-async def test_the_demo_takes_the_groups_of_a_config_and_not_where_it_serves(
+async def test_the_demo_takes_the_groups_of_a_config_but_neither_its_network_nor_its_alert_command(
     tmp_path: Path, address: str | None, port: int | None, bridge: BridgeConfig
 ) -> None:
     file = tmp_path / "config.yaml"
     own = "bridge: {name: Homelab, port: 50000, address: 127.0.0.1}"
-    file.write_text(f"{own}\ngroups: {{web: {{units: [httpd]}}}}\n")
+    file.write_text(f"{own}\nalert_command: [/opt/alert]\ngroups: {{web: {{units: [httpd]}}}}\n")
     terminal = demo._Terminal(file, address, port, tmp_path)
     config = await terminal.read()
-    assert config.bridge == bridge
+    assert (config.bridge, config.alert_command) == (bridge, ())
     assert after_restart(config, config, terminal.restart) == ""
     assert [group.id for group in config.groups] == ["web"]
     file.write_text("bridge: {name: Other, port: 50001}\ngroups: {mail: {units: [exim4]}}\n")

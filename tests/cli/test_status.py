@@ -259,6 +259,24 @@ def test_the_problems_name_the_groups_in_trouble(number: int, said: Sequence[int
 
 
 @pytest.mark.parametrize(
+    ("rule", "trouble", "said"),
+    [
+        (
+            "gave up after 3 restarts within an hour",
+            "",
+            ["the rule of web gave up after 3 restarts within an hour"],
+        ),
+        ("gave up after 3 restarts within an hour", "it gave up", ["group web is in trouble"]),
+        ("cpu 97 % for 120 of 180 s", "", []),
+        ("cannot measure memory", "", []),
+    ],
+)
+def test_the_problems_name_a_rule_that_gave_up_once(rule: str, trouble: str, said: list[str]) -> None:
+    found = problems(Report(None, (WEB._replace(rule=rule, trouble=trouble),)))
+    assert [line.partition(";")[0] for line in found] == said
+
+
+@pytest.mark.parametrize(
     ("bridge", "why"),
     [
         (BRIDGE._replace(config="no [bold]"), "no [bold]"),

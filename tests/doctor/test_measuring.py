@@ -294,17 +294,17 @@ async def test_root_asks_a_running_engine_for_its_cgroup_driver(  # noqa: PLR091
         (
             "echo '#!/bin/sh' >notify; chmod 750 notify",
             "MACHINE/notify",
-            "rights, but other users cannot read MACHINE/notify; run `sudo chmod o+rx MACHINE/notify`",
+            "rights, but other users cannot run MACHINE/notify; run `sudo chmod o+rx MACHINE/notify`",
         ),
         (
             "echo '#!/bin/sh' >notify; chmod 754 notify",
             "MACHINE/notify",
-            "run `sudo chmod o+rx MACHINE/notify`",
+            "other users cannot run MACHINE/notify; run `sudo chmod o+rx MACHINE/notify`",
         ),
         (
             "echo '#!/bin/sh' >notify; chmod 751 notify",
             "MACHINE/notify",
-            "run `sudo chmod o+rx MACHINE/notify`",
+            "other users cannot read MACHINE/notify; run `sudo chmod o+rx MACHINE/notify`",
         ),
         (
             "cp /bin/true notify; chmod 744 notify",

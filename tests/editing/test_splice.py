@@ -1,6 +1,7 @@
 """A group is added or removed, and every other byte of the config stays; or it is refused, with a reason."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from hkswitch.editing.new_group import new_group
 from hkswitch.editing.splice import CannotSplice, with_group, without_group
-from hkswitch.model.config import Config, parse
+from hkswitch.model.config import parse
 from hkswitch.model.errors import ConfigError, Failure
 from hkswitch.model.group import AccessoryType, Engine, Group
 from hkswitch.model.unit_state import Action
@@ -95,6 +96,8 @@ def configs(draw: st.DrawFn) -> bytes:
         sections.append(draw(st.sampled_from([["bridge:", "  name: Home"], ["bridge: {name: Home}"]])))
     if draw(st.booleans()):
         sections.append(["helper: sudo"])
+    if draw(st.booleans()):
+        sections.append(draw(st.sampled_from([["alert_command: [/bin/a]"], ["alert_command:", "- /bin/a"]])))
     lines = [draw(COMMENTS), *(["---"] if draw(st.booleans()) else [])]
     for section in draw(st.permutations(sections)):
         lines += [draw(COMMENTS), *section]
@@ -160,7 +163,7 @@ def test_a_new_group_is_the_only_difference_and_its_removal_restores_the_file(lo
     def try_one(data: bytes, group: Group) -> None:
         old = parse(data, FILE)
         new = with_group(data, FILE, group)
-        assert parse(new, FILE) == Config(old.bridge, (*old.groups, group), old.helper)
+        assert parse(new, FILE) == replace(old, groups=(*old.groups, group))
         added = cut_out(new, data)
         assert added.count(b"\r\n") == (added.count(b"\n") if b"\r\n" in data else 0)
         back = without_group(new, FILE, "media")
@@ -183,7 +186,7 @@ def test_a_removed_group_takes_its_own_lines_along_and_no_others(long: bool) -> 
             return
         new = without_group(data, FILE, group.id)
         left = tuple(each for each in old.groups if each is not group)
-        assert parse(new, FILE) == Config(old.bridge, left, old.helper)
+        assert parse(new, FILE) == replace(old, groups=left)
         removed = cut_out(data, new).decode()
         assert group.id in removed
         assert not any(each.id in removed for each in left if each.id in {"files", "vpn"})

@@ -10,7 +10,7 @@ from hkswitch.model.config import (
     parse,
 )
 from hkswitch.model.errors import ConfigError
-from hkswitch.model.group import MOST_ACCESSORIES, AccessoryType, Commands, Group, aid_of
+from hkswitch.model.group import MOST_ACCESSORIES, AccessoryType, Commands, Group, RestartWhen, aid_of
 from hkswitch.model.unit_state import Action
 
 EXAMPLE = (Path(__file__).parents[2] / "config.example.yaml").read_text()
@@ -401,6 +401,12 @@ def test_a_mistake_in_the_bridge_is_refused(line: str, message: str) -> None:
             "type: lihgt", "4:11: groups.web.type: unknown value 'lihgt'; did you mean 'light'?", id="a typo"
         ),
         pytest.param(
+            "alert: true",
+            "4:12: groups.web.alert: unknown value 'true'; allowed values: contact, occupancy, leak",
+            id="a boolean as a choice",
+        ),
+        pytest.param("alert:", "4:11: groups.web.alert: must not be empty", id="no choice"),
+        pytest.param(
             "type: Valve",
             "4:11: groups.web.type: unknown value 'Valve'; allowed values: switch, outlet, light, fan",
             id="an unknown type",
@@ -444,10 +450,43 @@ def test_a_mistake_in_the_bridge_is_refused(line: str, message: str) -> None:
             id="true in quotes",
         ),
         pytest.param("restart: 1", "4:14: groups.web.restart: must be true or false", id="1"),
+        pytest.param(
+            "restart_when: {for_seconds: 180}",
+            "4:19: groups.web.restart_when: the key 'cpu_percent' or 'memory_mib' is missing; "
+            "a rule needs a limit",
+            id="a rule without a limit",
+        ),
+        pytest.param(
+            "restart_when: {cpu_percent: 65, for_seconds: 10}",
+            "4:50: groups.web.restart_when.for_seconds: must be a number of seconds from 15 to 86400, "
+            "in plain digits without quotes",
+            id="less time than between two samples",
+        ),
+        pytest.param(
+            "restart_when: {cpu_percent: 65}\n    actions: [start, stop]",
+            "5:14: groups.web.actions: must list 'restart' too, because of 'restart_when'",
+            id="a rule without the action",
+        ),
     ],
 )
 def test_a_mistake_in_a_group_is_refused(line: str, message: str) -> None:
     assert problems(group(line)) == message
+
+
+@pytest.mark.parametrize("units", ["a.timer", "a.mount, b.socket"])
+def test_a_rule_is_refused_if_none_of_the_groups_units_can_be_measured(units: str) -> None:
+    assert problems(f"groups:\n  a:\n    units: [{units}]\n    restart_when: {{cpu_percent: 65}}\n") == (
+        "4:19: groups.a.restart_when: only services, slices and containers can be measured; "
+        "add one to this group or remove this key"
+    )
+
+
+@pytest.mark.parametrize(
+    "more", ["units: [a.timer, a]", "units: [a.slice]", "units: [a.timer]\n    compose: a"]
+)
+def test_a_rule_needs_one_member_that_can_be_measured(more: str) -> None:
+    [found] = config(f"groups:\n  a:\n    restart_when: {{cpu_percent: 65}}\n    {more}\n").groups
+    assert found.restart_when == RestartWhen(cpu_percent=65)
 
 
 PROGRAM_RULE = (

@@ -144,6 +144,10 @@ STORIES: dict[str, tuple[Latch, Story]] = {
             (START_FAILED._replace(failure="no"), [Opened("start failed: no"), AwaitWell(1)]),
         ],
     ),
+    "a status command that turns off is no trouble": (
+        Latch(LAMP),
+        [(Observed({}, ProbeResult.ON), []), (Observed({}, ProbeResult.OFF), [])],
+    ),
     "a restart that fails opens it": (
         NEW,
         [(RequestFailed(Action.RESTART, "no"), [Opened("restart failed: no")])],
@@ -516,9 +520,11 @@ class WholeHistory:
 
     def is_well(self) -> bool:
         known, judged = self.last(), self.judgements()
-        if known is None or known.units is None or self.has_given_up():
+        if known is None or known.units is None:
             return False
         state = self.group.state(known.units, known.probe_result)
+        if self.has_given_up() and state is not GroupState.OFF:
+            return False
         is_false = self.group.check and self.time_up() and known.probe_result is ProbeResult.OFF
         unexplained = [unit for unit in self.group.units if unit not in known.failures]
         has_failed = any(known.units[unit].health is UnitHealth.FAILED for unit in unexplained)

@@ -72,8 +72,10 @@ REQUESTED = {
     "stop of a start, of which no signal came": "dead, failed 1 A, stop 2, failed 2, failed",
     "stop during a restart during a start": "dead 1 A, start 1, stop 1, stop 2, failed 2, failed",
     "restart": f"{UP}, running 2, stop 2, failed 2",
+    "stop without its unit file": f"{UP}, running gone, stop 2 gone, failed 2 gone, failed",
     "stop of a unit that was seen first when it was up": "running, running 2 A, stop 2, failed 2, failed",
     "stop of a unit that was seen first when it stopped": "stop 2 is:stop, failed 2 A, failed",
+    "stop of a unit that was seen first when it stopped, by a signal": "stop 2 A, stop 2, failed 2, failed",
     "restart of a unit that was seen first when it stopped": "stop 2 is:restart, failed 2 A",
     "restart of a unit that was seen first when it started": "start 1 is:restart, stop 1 A, failed 1, failed",
 }
@@ -91,13 +93,14 @@ NOT_FAILED = {
 
 
 def sights(steps: str) -> list[UnitSight]:
-    """Parse steps: a sub state, perhaps a job, a run, and the job's type; the run stays."""
+    """Parse steps: a sub state, perhaps a job, a run, the job's type, and `gone`; the run stays."""
     found, run = [], ""
     for sub, *rest in (step.split() for step in steps.split(", ")):
         job = next((int(word) for word in rest if word.isdigit()), 0)
         job_type = next((word[3:] for word in rest if word.startswith("is:")), "")
         run = next((word for word in rest if word.isupper()), run)
-        found.append(UnitSight(UnitState(LoadState.LOADED, STATES[sub], sub), job, run, job_type))
+        load = LoadState.NOT_FOUND if "gone" in rest else LoadState.LOADED
+        found.append(UnitSight(UnitState(load, STATES[sub], sub), job, run, job_type))
     return found
 
 

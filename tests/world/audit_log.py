@@ -1,11 +1,13 @@
 """What root writes down in a world, by which jobs are judged: each was decided, and written, before."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from hkswitch.model.unit_state import Action
 from hkswitch.serviceswitch.audit import Decision, Denial, Effect
+from hkswitch.serviceswitch.policy import ALERT
 from tests.world.files import ConfigFile
 from tests.world.messages import Message
 
@@ -18,6 +20,7 @@ VERBS: Final = {"start": {Action.START, Action.RESTART}, "stop": {Action.STOP, A
 """The actions that need each request to an engine."""
 
 COMMAND: Final = "hkswitch-command-{}.service"
+ALERT_COMMAND: Final = "hkswitch-alert-{}.service"
 
 
 @dataclass(eq=False)
@@ -25,6 +28,8 @@ class AuditLog:
     """The audit of one helper; `file` says what its groups are."""
 
     file: ConfigFile
+    by_rule: Callable[[str], None] = lambda _: None
+    """Is told the group of each request of a rule that was allowed."""
     undecided: list[str] = field(default_factory=list)
     """Jobs that it asked for, and had not decided on."""
     effects: int = 0
@@ -40,12 +45,17 @@ class AuditLog:
         assert group is not None
         self._decisions += 1
         self._without_effect.add(self._decisions)
-        if group.commands is None:
+        if action == ALERT:
+            self._allowed[None, ALERT_COMMAND.format(group_id)] += 1
+        elif group.commands is None:
             self._allowed.update((action, unit) for unit in group.units)
         else:
             self._allowed[None, COMMAND.format(group_id)] += 1
         decision = Decision(action, group_id, self._decisions, by_rule)
-        self._decided.append((decision, frozenset(group.contained)))
+        if action != ALERT:
+            self._decided.append((decision, frozenset(group.contained)))
+        if by_rule:
+            self.by_rule(group_id)
         return decision
 
     def denied(self, denial: Denial) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 from hkswitch.model.group import Group
 from tests.world.disk import Disk
 from tests.world.disk_calls import mounted
-from tests.world.front import AnyFront, Front
+from tests.world.front import AnyFront, Front, SensorWatch
 from tests.world.hap_front import HapFront
 from tests.world.hap_phone import HapPhone
 from tests.world.network import SimulatedNetwork
@@ -29,6 +29,9 @@ class ControllerAccess(Protocol):
     is_ordered: bool
     """Whether writes of several phones arrive in the order in which they were made."""
 
+    sensor_watch: SensorWatch | None
+    """What is told of sensors."""
+
     def around(self) -> AbstractContextManager[None]:
         """Meanwhile, there is what fronts need."""
 
@@ -46,12 +49,14 @@ class DirectAccess:
     chance: RandomSource
     settle_seconds: float = 0.5
     is_ordered: bool = True
+    sensor_watch: SensorWatch | None = None
 
     def around(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def front(self, groups: Iterable[Group]) -> AnyFront:
-        return Front.of(groups)
+        front = Front.of(groups)
+        return _watched(front, self.sensor_watch)
 
     def phones(self) -> list[Phone]:
         return [Phone(name, self.chance.delay_seconds) for name in NAMES]
@@ -64,6 +69,7 @@ class HapAccess:
     chance: RandomSource
     settle_seconds: float = 3.0
     is_ordered: bool = False
+    sensor_watch: SensorWatch | None = None
     _air: SimulatedNetwork = field(default_factory=SimulatedNetwork)
     _phones: list[HapPhone] = field(default_factory=list)
     _folder: Path = Path()
@@ -76,7 +82,8 @@ class HapAccess:
             yield
 
     def front(self, groups: Iterable[Group]) -> AnyFront:
-        return HapFront(groups, self._folder, [phone.id for phone in self._phones])
+        front = HapFront(groups, self._folder, [phone.id for phone in self._phones])
+        return _watched(front, self.sensor_watch)
 
     def phones(self) -> list[Phone]:
         for number, name in enumerate(NAMES, 1):
@@ -90,3 +97,10 @@ class HapAccess:
             changes, self._version = self._air.config_version - self._version, self._air.config_version
             for phone in self._phones:
                 phone.hear_of_changes(changes)
+
+
+def _watched(front: Front | HapFront, watch: SensorWatch | None) -> AnyFront:
+    front.sensor_watch = watch
+    if watch is not None:
+        watch.regrouped(front.groups.values())
+    return front

@@ -1,15 +1,18 @@
 """A simulated daemon process: the real code from the switchboard to the helper's session, and its front."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from hkswitch.backend.helper_host import HelperHost
 from hkswitch.control.server import Clients
 from hkswitch.daemon.alerts import Alerts
-from hkswitch.daemon.kept_alerts import KeptAlerts
+from hkswitch.daemon.kept_alerts import KeptAlerts, alerts_file
+from hkswitch.daemon.kept_file import KeptFormat  # noqa: TC001 -- a dataclass needs it
 from hkswitch.daemon.rules import Rules
 from hkswitch.daemon.serving import Followers, Serving
 from hkswitch.daemon.serving import ServedBridge as AnyFront
@@ -17,6 +20,7 @@ from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
+from hkswitch.model.unit_state import ActionResult
 from hkswitch.network.endpoint import Endpoint
 from tests.world.files import ConfigFile
 from tests.world.front import AnyFront as WorldFront
@@ -88,16 +92,29 @@ class Outside:
 class KeptInMemory:
     """The file of a daemon's alerts, on a disk that never fails."""
 
-    value: KeptAlerts = field(default_factory=KeptAlerts)
+    contents: bytes = b""
+
+    def __post_init__(self) -> None:
+        self._format: KeptFormat[KeptAlerts] = getattr(alerts_file(Path()), "_format")  # noqa: B009 -- its own
 
     def read(self) -> KeptAlerts:
-        return self.value
+        return self._format.parse(self.contents) if self.contents else KeptAlerts()
 
     def keep(self, value: KeptAlerts) -> None:
-        self.value = value
+        self.contents = json.dumps(self._format.encode(value)).encode()
 
     def close(self) -> None:
         """Nothing waits to be written."""
+
+
+class WatchedSwitchboard(Switchboard):
+    """A switchboard that tells what rules ask for."""
+
+    attempted: Callable[[str], None]
+
+    def restart_by_rule(self, group_id: str) -> Awaitable[ActionResult]:
+        self.attempted(group_id)
+        return super().restart_by_rule(group_id)
 
 
 @dataclass(eq=False)
@@ -108,6 +125,9 @@ class Daemon:
     transport: Transport
     make_front: Callable[[Iterable[Group]], WorldFront]
     note: Callable[[str], None]
+    kept: "KeptInMemory"
+    attempted: Callable[[str], None]
+    """Is told the group of each restart that a rule asks for."""
     process: Process = field(default_factory=lambda: Process("daemon"))
     broke: BaseException | None = None
     is_down: bool = False
@@ -124,10 +144,12 @@ class Daemon:
     def _make(self, config: Config) -> None:
         self.host = HelperHost(config.groups, self.transport)
         self.front = self.make_front(config.groups)
-        alerts = Alerts(config, self.host, self.front, KeptInMemory())
-        self.switchboard = Switchboard(config.groups, self.host, self.front, alerts.request_failed)
+        alerts = Alerts(config, self.host, self.front, self.kept)
+        self.switchboard = WatchedSwitchboard(config.groups, self.host, self.front, alerts.request_failed)
+        self.switchboard.attempted = self.attempted
         self.outside = Outside(self.file, self.transport.chance.delay_seconds)
-        followers = Followers(self.switchboard, alerts, Rules(config.groups, self.switchboard, alerts))
+        self.rules = Rules(config.groups, self.switchboard, alerts)
+        followers = Followers(self.switchboard, alerts, self.rules)
         self.serving = Serving(self.host, self.front, followers, self.outside, config)
         self.clients = Clients(self.serving, ROOT, None)
         self.terminals = Terminals(self.process, self.clients, self.transport.chance)

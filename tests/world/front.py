@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final, Protocol
 
 from hkswitch.daemon.bridge import WriteHandler
@@ -23,6 +24,8 @@ from tests.world.messages import NOBODY
 
 Key = tuple[str, Tile]
 
+_numbers = count(1)
+
 FAILED: Final = "no response"
 """What a read says that has no value."""
 
@@ -37,6 +40,10 @@ class AnyFront(DaemonFront, Protocol):
     @property
     def tiles(self) -> dict[Key, "Shown"]:
         """All tiles."""
+
+    @property
+    def sensors(self) -> dict[str, bool]:
+        """Whether the sensors of groups are open."""
 
     @property
     def groups(self) -> dict[str, Group]:
@@ -60,6 +67,16 @@ class AnyFront(DaemonFront, Protocol):
         """Be gone."""
 
 
+class SensorWatch(Protocol):
+    """What is told of sensors."""
+
+    def regrouped(self, groups: Iterable[Group]) -> None:
+        """These groups are served from now on."""
+
+    def shown(self, group_id: str, *, detected: bool) -> None:
+        """The daemon shows a sensor, which may not change."""
+
+
 @dataclass(slots=True)
 class Shown:
     """A tile."""
@@ -77,9 +94,10 @@ class Shown:
 
 @dataclass(eq=False)
 class Wire:
-    """One connection of one controller; `hear` is told events."""
+    """One connection of one controller; `hear` and `hear_sensor` are told events."""
 
     hear: Callable[[Key, bool], None]
+    hear_sensor: Callable[[str, bool], None]
     delay_seconds: Callable[[], float]
     is_cut: bool = False
     writes: int = 0
@@ -102,6 +120,15 @@ class Wire:
             untold, self._untold = self._untold, {}
             for key in untold:
                 self._send(key, value(key))
+
+    def sensor_event(self, group_id: str, is_open: bool) -> None:
+        """There is news of a sensor, to which no controller writes."""
+
+        def arrive() -> None:
+            if not self.is_cut:
+                self.hear_sensor(group_id, is_open)
+
+        self.later(arrive)
 
     def later(self, call: Callable[[], None]) -> None:
         """Have something arrive, behind everything that was sent before it."""
@@ -136,6 +163,10 @@ class Front:
     left_out: frozenset[str] = frozenset()
     is_online: bool = False
     groups: dict[str, Group] = field(default_factory=dict)
+    sensors: dict[str, bool] = field(default_factory=dict)
+    sensor_numbers: dict[str, int] = field(default_factory=dict)
+    """Tells a sensor from one that a group had before."""
+    sensor_watch: SensorWatch | None = None
     lapses: list[str] = field(default_factory=list)
     unruly: list[str] = field(default_factory=list)
     _taps: WriteHandler | None = None
@@ -148,9 +179,11 @@ class Front:
 
     def regroup(self, groups: Iterable[Group], taps: WriteHandler) -> None:
         self._taps = taps
-        before = {*self.tiles}
+        before = {*self.tiles}, {*self.sensors}
         self._place(groups)
-        self.config_version += {*self.tiles} != before
+        self.config_version += ({*self.tiles}, {*self.sensors}) != before
+        if self.sensor_watch is not None:
+            self.sensor_watch.regrouped(self.groups.values())
 
     async def start(self, taps: WriteHandler, place: Endpoint) -> None:
         assert place.addresses
@@ -213,7 +246,12 @@ class Front:
                 shown.is_available, shown.told_at_seconds = available, asyncio.get_running_loop().time()
 
     def show_alert(self, group_id: str, *, detected: bool) -> None:
-        raise AssertionError(f"{group_id} has no sensor, and shows {detected}")
+        if self.sensor_watch is not None:
+            self.sensor_watch.shown(group_id, detected=detected)
+        if self.sensors[group_id] is not detected:
+            self.sensors[group_id] = detected
+            for wire in self.wires:
+                wire.sensor_event(group_id, detected)
 
     # For the control socket
 
@@ -240,6 +278,11 @@ class Front:
     def _place(self, groups: Iterable[Group]) -> None:
         before, self.tiles = self.tiles, {}
         known, self.groups = self.groups, {}
+        groups = tuple(groups)
+        self.sensors = {
+            each.id: self.sensors.get(each.id, False) for each in groups if each.alert is not None
+        }
+        self.sensor_numbers = {each: self.sensor_numbers.get(each) or next(_numbers) for each in self.sensors}
         for group in groups:
             self.groups[group.id] = group
             for tile in tiles_of(group):

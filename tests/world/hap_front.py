@@ -9,13 +9,13 @@ from uuid import UUID
 
 from pyhap.hap_handler import HAPResponse
 
-from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.bridge import Bridge, WriteHandler
 from hkswitch.hap.connection import HapConnection
 from hkswitch.hap.events import PACE, Change, Path
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.network.endpoint import Endpoint
-from tests.world.front import Key, Shown
+from tests.world.front import Key, SensorWatch, Shown
 from tests.world.link import End, Link
 from tests.world.messages import Delay
 from tests.world.processes import current
@@ -61,6 +61,7 @@ class HapFront(Bridge):
         self.groups: dict[str, Group] = {}
         self.lapses: list[str] = []
         self.unruly: list[str] = []
+        self.sensor_watch: SensorWatch | None = None
         self._told_at_seconds: dict[str, float] = {}
         self._links: list[Link] = []
         self._may_cut = False
@@ -122,6 +123,22 @@ class HapFront(Bridge):
             self.lapses.append(group_id)
         self._told_at_seconds[group_id] = asyncio.get_running_loop().time()
         super().set_available(group_id, available=available)
+
+    @property
+    def sensors(self) -> dict[str, bool]:
+        """What reads of sensors say."""
+        return {group_id: sensor.is_detected for group_id, sensor in self._sensors.items()}
+
+    def regroup(self, groups: Iterable[Group], write_handler: WriteHandler) -> None:
+        groups = tuple(groups)
+        super().regroup(groups, write_handler)
+        if self.sensor_watch is not None:
+            self.sensor_watch.regrouped(groups)
+
+    def show_alert(self, group_id: str, *, detected: bool) -> None:
+        if self.sensor_watch is not None:
+            self.sensor_watch.shown(group_id, detected=detected)
+        super().show_alert(group_id, detected=detected)
 
     def go_down(self) -> None:
         """Be gone."""

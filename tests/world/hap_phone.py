@@ -18,6 +18,8 @@ from tests.world.phone import Phone, Write
 from tests.world.processes import Process
 
 SERIAL_NUMBER, ON = "30", "25"
+SENSOR_STATES = ("6A", "71", "70")
+"""ContactSensorState, OccupancyDetected and LeakDetected."""
 Path = tuple[int, int]
 
 ADDRESS: Final = "192.0.2.100"
@@ -39,6 +41,7 @@ class HapPhone(Phone):
     id: UUID = field(kw_only=True)
     _reader: Reader = field(default_factory=Reader)
     _paths: dict[Key, Path] = field(default_factory=dict)
+    _sensor_paths: dict[str, Path] = field(default_factory=dict)
     _waiting: deque[Asked] = field(default_factory=deque)
     _asked: Asked | None = None
     _connections: int = 0
@@ -89,6 +92,7 @@ class HapPhone(Phone):
         self._reader, self._asked = Reader(), None
         self._waiting.clear()
         self._paths, self.believes = {}, {}
+        self._sensor_paths, self.sensors = {}, {}
 
     def _ask(self, asked: Asked) -> None:
         self._waiting.append(asked)
@@ -103,47 +107,54 @@ class HapPhone(Phone):
     def _received(self, received: bytes) -> None:
         for heard in self._reader.read(received):
             if heard.is_event:
-                self._take(heard, self._hear)
+                self._take(heard, self._hear, self._hear_sensor)
                 continue
             assert self._asked is not None, f"no request for {heard}"
             asked, self._asked = self._asked, None
             asked.answered(heard)
         self._ask_next()
 
-    def _take(self, heard: Heard, tell: Callable[[Key, Any], None]) -> None:
+    def _take(
+        self, heard: Heard, tell: Callable[[Key, Any], None], tell_sensor: Callable[[str, bool], None]
+    ) -> None:
         keys = {path: key for key, path in self._paths.items()}
+        sensors = {path: group_id for group_id, path in self._sensor_paths.items()}
         for item in heard.body["characteristics"]:
-            key = keys.get((item["aid"], item["iid"]))
-            if key is not None:  # it may be gone
+            path = item["aid"], item["iid"]
+            if (key := keys.get(path)) is not None:  # it may be gone
                 tell(key, bool(item["value"]) if "value" in item else FAILED)
+            if (group_id := sensors.get(path)) is not None and "value" in item:
+                tell_sensor(group_id, bool(item["value"]))
 
     # What comes of requests
 
     def _looked(self, heard: Heard) -> None:
         assert heard.status == 200, heard
-        before, self._paths = (
-            self._paths if self._changes < 2 else {},
-            dict(_tiles(heard.body["accessories"])),
-        )
+        is_known = self._changes < 2
+        before, self._paths = (self._paths if is_known else {}, dict(_tiles(heard.body["accessories"])))
+        sensors_before = self._sensor_paths if is_known else {}
+        self._sensor_paths = dict(_sensors(heard.body["accessories"]))
         self._changes = 0
         self.believes = {key: value for key, value in self.believes.items() if key in self._paths}
-        new = [key for key, path in self._paths.items() if before.get(key) != path]
+        self.sensors = {key: is_open for key, is_open in self.sensors.items() if key in self._sensor_paths}
+        new = [path for key, path in self._paths.items() if before.get(key) != path]
+        new += [path for key, path in self._sensor_paths.items() if sensors_before.get(key) != path]
         if new:
-            items = [{"aid": aid, "iid": iid, "ev": True} for aid, iid in map(self._paths.__getitem__, new)]
+            items = [{"aid": aid, "iid": iid, "ev": True} for aid, iid in new]
             sent = request("PUT", "/characteristics", {"characteristics": items})
             self._ask(Asked(sent, lambda _: None))
-            self._read(new)
+            self._read_paths(new)
 
     def _read(self, keys: Iterable[Key]) -> None:
-        ids = ",".join(
-            f"{aid}.{iid}" for aid, iid in (self._paths[key] for key in keys if key in self._paths)
-        )
-        if ids:
+        self._read_paths(self._paths[key] for key in keys if key in self._paths)
+
+    def _read_paths(self, paths: Iterable[Path]) -> None:
+        if ids := ",".join(f"{aid}.{iid}" for aid, iid in paths):
             self._ask(Asked(request("GET", f"/characteristics?id={ids}"), self._have_read))
 
     def _have_read(self, heard: Heard) -> None:
         assert heard.status in {200, 207}, heard
-        self._take(heard, self.believes.__setitem__)
+        self._take(heard, self.believes.__setitem__, self.sensors.__setitem__)
 
     def _begin_write(self, write: Write, front: AnyFront) -> None:
         write.asked_seconds = asyncio.get_running_loop().time()
@@ -160,6 +171,11 @@ class HapPhone(Phone):
         if write.key in self._told_meanwhile:
             self._read([write.key])
 
+    def _hear_sensor(self, group_id: str, is_open: bool) -> None:
+        if self.sensors.get(group_id) is is_open:
+            self.repeats.append(f"{self.name} hears again that the sensor of {group_id} is {is_open}")
+        super()._hear_sensor(group_id, is_open)
+
     def _hear(self, key: Key, on: bool) -> None:
         super()._hear(key, on)
         self._told_meanwhile.add(key)
@@ -175,3 +191,15 @@ def _tiles(accessories: Iterable[dict[str, Any]]) -> Iterable[tuple[Key, Path]]:
         if ON in found:
             group, _, restart = found[SERIAL_NUMBER]["value"].partition(":")
             yield (group, Tile.RESTART if restart else Tile.GROUP), (accessory["aid"], found[ON]["iid"])
+
+
+def _sensors(accessories: Iterable[dict[str, Any]]) -> Iterable[tuple[str, Path]]:
+    for accessory in accessories:
+        found = {
+            characteristic["type"]: characteristic
+            for service in accessory["services"]
+            for characteristic in service["characteristics"]
+        }
+        for state in SENSOR_STATES:
+            if state in found:
+                yield found[SERIAL_NUMBER]["value"].partition(":")[0], (accessory["aid"], found[state]["iid"])

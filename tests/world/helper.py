@@ -80,7 +80,7 @@ class Helper:
         self.began_at_seconds = asyncio.get_running_loop().time()
         self.goes_on.set()
         self._process = Process("helper")
-        self.audit = AuditLog(self.transport.file)
+        self.audit = AuditLog(self.transport.file, self.transport.restarted_by_rule)
         self._engines = EngineAccess(self.transport.engines, self.goes_on, self._posted)
         self._finished = 0
         late = self.transport.chance.delay_seconds, self.transport.chance.cut_at
@@ -266,6 +266,8 @@ class Transport:
     accepted_at_seconds: dict[str, float] = field(default_factory=dict)
     """When the daemon heard that something was accepted for a group, last."""
     helpers: list[Helper] = field(default_factory=list)
+    restarted_by_rule: Callable[[str], None] = lambda _: None
+    """Is told the group of each restart that was allowed to a rule."""
     unwritten: list[str] = field(default_factory=list)
     """What helpers did, and did not write into the audit as they must."""
     _told_at_seconds: float = 0

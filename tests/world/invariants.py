@@ -7,9 +7,10 @@ from typing import Final
 from hkswitch.model.switch_events import WRITE_TIMEOUT_SECONDS, Tile
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
-from hkswitch.protocol.report import GroupReport, Outcome
+from hkswitch.protocol.report import GroupReport
 from tests.world.phone import Phone, Write
 from tests.world.random_source import SLOW_SECONDS
+from tests.world.reports import runs
 from tests.world.seed_run import Violation
 from tests.world.world import Act, World, action_of
 
@@ -76,11 +77,6 @@ def _check_answers(phone: Phone, now_seconds: float) -> None:
             )
         if write.answers > 1:
             raise Violation(f"the {phone.name} phone's write was answered {write.answers} times: {write}")
-
-
-def runs(group: GroupReport) -> bool:
-    """Whether a request for the group is under way."""
-    return group.last_action is not None and group.last_action.outcome is Outcome.RUNNING
 
 
 def _check_unknown(world: World, groups: Sequence[GroupReport]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Final
 
 from hkswitch.model.unit_state import Action, ActiveState, LoadState, UnitHealth, UnitState
@@ -15,6 +16,8 @@ from tests.world.messages import Delay, Message
 from tests.world.random_source import SLOW_SECONDS, RandomSource
 from tests.world.scene import Programs
 from tests.world.systemd import SimulatedSystemd
+from tests.world.trouble_facts import IDLE, Fault, Load, ToldCommand, TroubleFacts
+from tests.world.trouble_scene import TELL
 from tests.world.unit import Unit
 from tests.world.unit_spec import Life, Spec
 
@@ -24,10 +27,16 @@ ON_ITS_WAY_SECONDS: Final = 4 * SLOW_SECONDS
 TAKES_SECONDS: Final = (0.01, 0.2, 1.5, 3.5, 8.0, 8.0)
 """Of programs: checks are cut off after 3 or 9 s."""
 
+LEAST_LIMIT_SECONDS: Final = 3.0
+"""Of a check: one that takes longer may be cut off, which is no pass."""
+
 CUT_OFF_SECONDS: Final = 4.0
 """The least time that the lamp's commands are given."""
 
 NOT_AN_ANSWER: Final = 126
+ALERT: Final = "hkswitch-alert-"
+"""Begins the name of the unit of an alert command."""
+
 JOBS: Final = {"StartUnit", "StopUnit", "TryRestartUnit", "StartTransientUnit"}
 
 
@@ -43,21 +52,63 @@ class Remembering(SimulatedSystemd):
         self.seen: Callable[[str], None] = lambda _: None
         """Is told the name of each unit that may have changed."""
         self.history = History()
+        self.facts = TroubleFacts()
+        self.memory_bytes: dict[str, int] = {}
+        """What programs use while they run, by their units."""
         for name in units:
             self.history.begin(name, self.truth(name))
+
+    def changed(self, unit: Unit) -> None:
+        state = UnitState(LoadState.LOADED, ActiveState(unit.active), unit.sub)  # with or without its file
+        if unit.name in self.history and state.health is UnitHealth.FAILED:
+            run, has_job = unit.invocation.hex(), unit.name in self.jobs.of
+            fault = Fault(self.now(), unit.name, run, unit.is_stopped, unit.was_up, has_job)
+            self.facts.failed(fault)
+        super().changed(unit)
+
+    def used(self, unit: Unit) -> None:
+        memory_bytes = self.memory_bytes.get(unit.name, 0) if unit.has_program else 0
+        run = unit.invocation.hex() if unit.has_program else ""
+        if unit.name in self.history:
+            self.facts.loaded(unit.name, Load(self.now(), run, unit.cpu.cores, memory_bytes))
+
+    def use_memory(self, name: str, memory_bytes: int) -> None:
+        """Have the program of a unit use so much memory from now on, whenever it runs."""
+        self.memory_bytes[name] = memory_bytes
+        if (unit := self.loaded.get(name)) is not None:
+            self.used(unit)
+
+    def memory_of(self, cgroup: PurePath) -> int | None:
+        """What is in the files of a cgroup."""
+        return self.memory_bytes.get(cgroup.name, 0)
 
     def called(self, client: ClientBus, serial: int, message: Message) -> None:
         is_probe = message.member == "StartTransientUnit" and "status" in message.body[0]
         if message.member in JOBS and not is_probe:
             self.asked_by(client, message)
+            self._note_alert(message)
         if message.member == "Subscribe":
             self.joined()
         super().called(client, serial, message)
+
+    def _note_alert(self, call: Message) -> None:
+        if call.member != "StartTransientUnit" or ALERT not in call.body[0]:
+            return
+        values = {name: value for name, (_, value) in call.body[2]}
+        said = dict(each.split("=", 1) for each in values["Environment"])
+        words = (said[f"HKSWITCH_{word}"] for word in ("GROUP", "REASON", "STATE"))
+        self.facts.commands.append(ToldCommand(self.now(), *words))
 
     def touched(self, unit: Unit) -> None:
         super().touched(unit)
         self._remember(unit)
         self.seen(unit.name)
+
+    def reboot(self) -> None:
+        super().reboot()
+        for name in self.history:
+            self.history.add(name, Was(self.now(), self.truth(name), self._starts[name]))
+            self.facts.loaded(name, IDLE._replace(at_seconds=self.now()))
 
     def _reload(self) -> None:
         super()._reload()
@@ -92,6 +143,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         self.units = list(self.specs)
+        self._related = {unit: set(_related_to(unit, self.specs)) for unit in self.units}
         version = self.chance.one_of((252, 257))
         self.systemd = Remembering(self.specs, version, self.chance.delay_seconds, self._run)
         chance = self.chance if self.has_engines else None
@@ -113,8 +165,9 @@ class Machine:
         operation(unit)
 
     def disturb(self, unit: str) -> None:
-        """Somebody else does something to it."""
-        self.disturbed[unit] = asyncio.get_running_loop().time()
+        """Somebody else does something to it, and so to the units that depend on it."""
+        for name in (unit, *self._related.get(unit, ())):
+            self.disturbed[name] = asyncio.get_running_loop().time()
 
     def disturb_all(self) -> None:
         """Somebody holds something up: what is told is older than it seems."""
@@ -128,6 +181,11 @@ class Machine:
     def is_up(self, member: str) -> bool:
         """Whether a unit is active, or a container runs."""
         return self.truth(member).active is ActiveState.ACTIVE
+
+    def was_up(self, unit: str, from_seconds: float, to_seconds: float) -> bool:
+        """Whether a unit was active at some moment."""
+        was = self._was(unit, from_seconds, to_seconds)
+        return any(each.state.active is ActiveState.ACTIVE for each in was)
 
     def changed_at_seconds(self, members: Iterable[str]) -> float:
         """When one of these units and containers changed, last."""
@@ -197,7 +255,8 @@ class Machine:
             return any(not each.state.is_running or _is_gone(each.state) for each in was)
         started = any(each.starts > first.starts for each in later)
         if action is Action.RESTART:
-            return started or any(not each.state.is_running for each in was)
+            # There is nothing to restart of what ends by itself, even if that takes some time.
+            return started or any(_is_ending(each.state) for each in was)
         if "/" in unit:  # its health check may go on, and fail
             return any(each.state.load is LoadState.LOADED and each.state.is_running for each in was)
         ends = [each for each in later if each.state.active is ActiveState.INACTIVE]
@@ -222,9 +281,13 @@ class Machine:
         match list(argv):
             case ["/bin/check", word]:
                 status = 0 if programs.passes[word] else 1
+                if status or programs.breaks or programs.takes_seconds >= LEAST_LIMIT_SECONDS:
+                    self.systemd.facts.unpassed[word] = asyncio.get_running_loop().time()
                 if not (status or programs.breaks):
                     loop = asyncio.get_running_loop()
                     loop.call_later(programs.takes_seconds, self._passed, word, loop.time())
+            case [program, *_] if program == TELL:
+                pass
             case ["/bin/lamp", "status"]:
                 status = 0 if programs.is_lit else 3
             case ["/bin/lamp", word]:
@@ -248,6 +311,18 @@ class Machine:
     def _light(self, *, lit: bool) -> None:
         self.programs.is_lit = lit
         self.lit.append((asyncio.get_running_loop().time(), lit))
+
+
+def _related_to(unit: str, specs: Mapping[str, Spec]) -> Iterator[str]:
+    for name, spec in specs.items():
+        if unit in (*spec.binds_to, *spec.part_of, *spec.conflicts):
+            yield from (name, *_related_to(name, specs))
+        if name in specs[unit].conflicts:
+            yield name
+
+
+def _is_ending(state: UnitState) -> bool:
+    return not state.is_running or state.active is ActiveState.DEACTIVATING
 
 
 def _is_gone(state: UnitState) -> bool:

@@ -16,7 +16,7 @@ from tests.world.unit import Unit
 from tests.world.unit_spec import Spec
 
 _MANAGER: Final = f"{SYSTEMD}.Manager"
-_TYPES: Final = frozenset({"service", "target", "socket", "timer", "path", "mount", "slice"})
+_TYPES: Final = frozenset({"service", "target", "socket", "timer", "path", "mount", "slice", "scope"})
 
 _BAD: Final = {
     LoadState.NOT_FOUND: ("NoSuchUnit", "Unit {} not found."),
@@ -38,6 +38,9 @@ class Systemd(Protocol):
 
     def make(self, name: str, spec: Callable[[], Spec]) -> Unit | None:
         """A transient unit."""
+
+    def now(self) -> float:
+        """The time, in seconds."""
 
     def unused(self, unit: Unit) -> None:
         """See whether a unit is still used."""
@@ -91,7 +94,10 @@ class Calls:
             return ("as", ["LANG=C.UTF-8"])
         unit = self._systemd.load(properties.name_of(message.path))
         job = self._systemd.jobs.of.get(unit.name)
-        found = properties.of_unit(unit, job) if interface == properties.UNIT else properties.of_service(unit)
+        if interface == properties.UNIT:
+            found = properties.of_unit(unit, job)
+        else:
+            found = properties.of_service(unit, self._systemd.now())
         return found[names[0]] if message.member == "Get" else found
 
     def _row(self, name: str) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from tests.world.fault_injection import FaultInjection
 from tests.world.random_source import RandomSource
 from tests.world.scene import PROBED
 from tests.world.terminal import OTHER_USER, ROOT
+from tests.world.trouble_operations import TroubleOperations
 from tests.world.world import World
 
 GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.3, 1.0, 3.0, 12.0)
@@ -50,6 +51,7 @@ class Operations:
         self._faults = FaultInjection(self.world)
         containers = ContainerOperations(self.world)
         has_engines = bool(self.world.machine.engines.of)
+        troubles, has_alerts = TroubleOperations(self.world), self.world.has_alerts
         self._requests = self._weighted(
             [
                 (6, self._tap),
@@ -61,6 +63,7 @@ class Operations:
                 (2, self._bounce),
                 (2 * self._has_programs, self._programs),
                 *(containers.kinds() * has_engines),
+                *(troubles.kinds() * has_alerts),
             ]
         )
         self._outages = self._weighted(
@@ -96,8 +99,10 @@ class Operations:
                     (1, self._step_clock),
                     (2, self._change_network),
                     *(containers.kinds() * has_engines),
+                    *(troubles.kinds() * has_alerts),
                 ]
             ),
+            *(troubles.pauses() * has_alerts),
             (60, self._storm),
             (20, self._interruption),
             (10, self._outage),

@@ -37,6 +37,11 @@ class Outages:
         """Whether it is out of order."""
         return what in self._ends
 
+    @property
+    def lasts(self) -> bool:
+        """Whether anything is out of order that has no end of its own."""
+        return bool(self._lasting)
+
     def any_but(self, harmless: Collection[Hashable]) -> bool:
         """Whether anything else than these is."""
         return any(what not in harmless for what in self._ends)

@@ -57,17 +57,31 @@ class Phone:
     heard: list[tuple[Key, bool]] = field(default_factory=list)
     """The events of late."""
 
+    sensors: dict[str, bool] = field(default_factory=dict)
+    """What it believes of the sensors of groups."""
+
+    _sensor_numbers: dict[str, int] = field(default_factory=dict)
+
+    repeats: list[str] = field(default_factory=list)
+    """Events of sensors that were no news."""
+
     def connect(self, front: AnyFront) -> None:
         """Be connected to it, if it is online."""
         assert isinstance(front, Front)
         if front.is_online and (self.wire is None or self.wire.is_cut):
-            wire = self.wire = Wire(self._hear, self.delay_seconds)
+            wire = self.wire = Wire(self._hear, self._hear_sensor, self.delay_seconds)
             self.believes = dict(front.connect(wire))
+            self.sensors, self._sensor_numbers = dict(front.sensors), dict(front.sensor_numbers)
 
     def look(self, front: AnyFront) -> None:
         """Read which tiles there are, as when the bridge says that they changed; keep what it believes."""
         there = front.read()
         self.believes = {key: self.believes.get(key, value) for key, value in there.items()}
+        assert isinstance(front, Front)
+        before, self._sensor_numbers = self._sensor_numbers, dict(front.sensor_numbers)
+        same = {key for key, number in self._sensor_numbers.items() if before.get(key) == number}
+        news = {key: value for key, value in front.sensors.items() if key not in same}
+        self.sensors = {key: value for key, value in self.sensors.items() if key in same} | news
 
     def tap(self, front: AnyFront, daemon: Process, key: Key, *, on: bool) -> Write | None:
         """Write, if it is connected."""
@@ -100,6 +114,9 @@ class Phone:
         others = [write for write in self.writes if write not in waits]
         self.writes = waits
         return others
+
+    def _hear_sensor(self, group_id: str, is_open: bool) -> None:
+        self.sensors[group_id] = is_open
 
     def _hear(self, key: Key, on: bool) -> None:
         self.heard.append((key, on))

@@ -1,6 +1,7 @@
 """Plays the world of a seed from its boot to its end, and keeps a trace of it.
 
-Of eight seeds, one is a bridge and its disk, one has controllers that speak HAP, and one has containers.
+Of eight seeds, one is a bridge and its disk, one has controllers that speak HAP, and one has containers. Of
+sixteen, one has alerts and rules.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from tests.world.quiescence import (
     check_helper_restart_unnoticed,
     check_last_request,
     check_quiescence,
+    check_troubles,
 )
 from tests.world.random_source import RandomSource
 from tests.world.seed_run import SeedRun, run_seed
@@ -32,8 +34,12 @@ OPERATIONS: Final = 25
 
 CHECKPOINTS: Final = 2
 
+OF_TROUBLE: Final = 12
+"""Of sixteen seeds, this one has alerts and rules."""
+
 CHECKS: Final = (
     check_quiescence,
+    check_troubles,
     check_calm,
     check_last_request,
     check_helper_restart_unnoticed,
@@ -45,6 +51,9 @@ CHECKS: Final = (
 
 def play(seed: int) -> SeedRun:
     """Play a seed; `failure` says what was wrong, if anything."""
+    if seed % 16 == OF_TROUBLE:
+        kind = HapAccess if seed % 3 == 0 else DirectAccess
+        return run_seed(seed, partial(_play, kind=kind, has_alerts=True))
     match seed % 8:
         case 2:
             return run_seed(seed, play_state)
@@ -56,15 +65,20 @@ def play(seed: int) -> SeedRun:
 
 
 async def _play(
-    seed_run: SeedRun, kind: Callable[[RandomSource], ControllerAccess], *, has_engines: bool = False
+    seed_run: SeedRun,
+    kind: Callable[[RandomSource], ControllerAccess],
+    *,
+    has_engines: bool = False,
+    has_alerts: bool = False,
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_task_factory(make_task)
     chance = RandomSource.of(seed_run.seed)
-    world = World(chance, seed_run.note, kind(chance), has_engines)
+    world = World(chance, seed_run.note, kind(chance), has_engines, has_alerts)
     clock, numbers = mock.patch("time.time", world.unix_seconds), mock.patch("os.getpid", number)
     rules = mock.patch("hkswitch.serviceswitch.policy.parse", parsed_by_root)
-    with clock, numbers, rules, world.access.around():
+    memory = mock.patch("hkswitch.systemd.resources.memory_bytes", world.machine.systemd.memory_of)
+    with clock, numbers, rules, memory, world.access.around():
         world.machine.engines.begin()
         world.boot()
         operations = Operations(world)

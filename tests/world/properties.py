@@ -52,12 +52,20 @@ def of_unit(unit: Unit, job: Job | None) -> Variants:
         "LoadState": ("s", unit.load.value),
         "Conditions": ("a(sbbsi)", unit.conditions),
         "Asserts": ("a(sbbsi)", unit.asserts),
+        "Triggers": ("as", [unit.spec.triggers] if unit.spec.triggers else []),
+        "ActiveEnterTimestampMonotonic": ("t", _microseconds(unit.entered_active_seconds)),
+        "ActiveExitTimestampMonotonic": ("t", _microseconds(unit.left_active_seconds)),
+        "InactiveExitTimestampMonotonic": ("t", _microseconds(unit.left_inactive_seconds)),
     }
 
 
-def of_service(unit: Unit) -> Variants:
-    """All properties of a service."""
+def of_service(unit: Unit, now_seconds: float) -> Variants:
+    """All properties of a service, or of a scope."""
     return _changing_of_service(unit) | {
+        "CPUUsageNSec": ("t", round(unit.cpu.used_seconds(now_seconds) * 1e9)),
+        "ControlGroup": ("s", f"/system.slice/{unit.name}" if unit.has_processes else ""),
+        "ExecMainStartTimestampMonotonic": ("t", _microseconds(unit.main_began_seconds)),
+        "ExecMainExitTimestampMonotonic": ("t", _microseconds(unit.main_ended_seconds)),
         "Type": ("s", unit.spec.kind.value),
         "ExecStartPre": ("a(sasbttttuii)", _command(unit.pre)),
         "ExecStartPost": ("a(sasbttttuii)", _command(unit.post)),
@@ -83,6 +91,10 @@ def _changing_of_service(unit: Unit) -> Variants:
         "ExecMainCode": ("i", code),
         "ExecMainStatus": ("i", status),
     }
+
+
+def _microseconds(seconds: float) -> int:
+    return int(seconds * 1_000_000)
 
 
 def _command(end: tuple[int, int]) -> list[tuple[Any, ...]]:

@@ -8,11 +8,13 @@ from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult
 from hkswitch.protocol.control import Status, encode_control_reply, parse_control_reply
 from tests.world.front import FAILED
-from tests.world.invariants import check_step, runs
+from tests.world.invariants import check_step
 from tests.world.phone import Phone
+from tests.world.reports import runs
 from tests.world.scene import HEALTHY
 from tests.world.seed_run import Violation
 from tests.world.systemd import at_once
+from tests.world.trouble_reference import CHECKED_SECONDS
 from tests.world.world import Act, World
 
 SETTLED_SECONDS: Final = 16.0
@@ -99,6 +101,18 @@ def check_agreement(world: World) -> None:
             said = f"{reports[group.id].state or reports[group.id].why}"
             raise Violation(f"{group.id} is {state}, and hkswitch says {said}")
         _check_tiles(world, group, state)
+
+
+async def check_troubles(world: World) -> None:
+    """Sensors, what phones believe of them, and what is kept agree, and are as units are."""
+    if not world.has_alerts:
+        return
+    if any(group.check for group in world.served):  # one that has not passed for so long is a trouble
+        await asyncio.sleep(CHECKED_SECONDS)
+    world.note("sensors are compared")
+    world.troubles.check_quiescent()
+    if repeats := [text for phone in world.phones for text in phone.repeats]:
+        raise Violation(f"an event that is no news: {repeats}")
 
 
 def _check_tiles(world: World, group: Group, state: GroupState | None) -> None:

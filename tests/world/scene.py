@@ -6,6 +6,14 @@ from typing import Final
 
 from tests.world.container_scene import CONTAINED_VARIANTS, ENGINE_UNITS, UNITS_BESIDE
 from tests.world.random_source import RandomSource
+from tests.world.trouble_scene import (
+    BACKUP_LIVES,
+    COMMAND,
+    OF_TROUBLE,
+    TROUBLE_VARIANTS,
+    UNITS_OF_TROUBLE,
+    WITH_RULES,
+)
 from tests.world.unit_spec import Kind, Life, Restart, Spec
 
 HEALTHY: Final = {
@@ -82,6 +90,9 @@ SIZES: Final = (1, 1, 1, 2, 2, 3, 4, 8)
 CONTAINED_SIZES: Final = (1, 1, 2, 2, 3, 5)
 """How many groups of containers a world with engines has, beside other groups."""
 
+TROUBLED_SIZES: Final = (1, 2, 2, 3, 4)
+"""How many groups a world with alerts has."""
+
 OTHERS: Final = (0, 1, 1, 2)
 
 MISTAKES: Final = ("groups: {", "groups: {web: {units: []}}\n", "bridge: {port: 1}\ngroups: {}\n")
@@ -93,6 +104,13 @@ class Groups:
 
     chosen: dict[str, int]
     variants: Mapping[str, tuple[str | None, ...]] = field(default_factory=lambda: VARIANTS)
+    uses: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: USED)
+    has_containers: bool = False
+    """Whether the machine has container engines."""
+    has_alerts: bool = False
+    """Whether groups have sensors and rules."""
+    head: str = ""
+    """What the config says before its groups."""
 
     @classmethod
     def with_containers(cls, chance: RandomSource) -> "Groups":
@@ -104,12 +122,19 @@ class Groups:
         names = [*names[: chance.one_of(CONTAINED_SIZES)], *others[: chance.one_of(OTHERS)]]
         if chance.of_one_in(3):
             names.append("absent")
-        return cls(dict.fromkeys(names, 0), VARIANTS | CONTAINED_VARIANTS)
+        variants, uses = VARIANTS | CONTAINED_VARIANTS, USED | UNITS_BESIDE
+        return cls(dict.fromkeys(names, 0), variants, uses, has_containers=True)
 
-    @property
-    def has_containers(self) -> bool:
-        """Whether the machine has container engines."""
-        return self.variants is not VARIANTS
+    @classmethod
+    def with_alerts(cls, chance: RandomSource) -> "Groups":
+        """Some with sensors and rules, and perhaps a command that is told of troubles."""
+        names = [*TROUBLE_VARIANTS, *(3 * WITH_RULES)]
+        chance.stream.shuffle(names)
+        names = list(dict.fromkeys(names))[: chance.one_of(TROUBLED_SIZES)]
+        head = "" if chance.of_one_in(3) else COMMAND
+        known = {name: [text for text in TROUBLE_VARIANTS[name] if text] for name in names}
+        chosen = {name: chance.stream.randrange(len(texts)) for name, texts in known.items()}
+        return cls(chosen, TROUBLE_VARIANTS, UNITS_OF_TROUBLE, has_alerts=True, head=head)
 
     @classmethod
     def of(cls, chance: RandomSource) -> "Groups":
@@ -136,8 +161,14 @@ class Groups:
         looping = tuple(chance.one_of(LOOPING_LIVES) for _ in range(60))
         loop = Spec(restart=Restart.ALWAYS, restart_seconds=0.1, lives=(*looping, Life()))
         units = {**HEALTHY, "flaky.service": flaky, "loop.service": loop}
-        uses = USED | UNITS_BESIDE
-        used = {f"{unit}.service" for name in self.chosen for unit in uses.get(name, ())}
+        if self.has_alerts:
+            lives = (*(chance.one_of(BACKUP_LIVES) for _ in range(12)), Life(2))
+            units |= {**OF_TROUBLE, "backup.service": Spec(Kind.ONESHOT, lives=lives)}
+        used = {
+            unit if "." in unit else f"{unit}.service"
+            for name in self.chosen
+            for unit in self.uses.get(name, ())
+        }
         found = {name: spec for name, spec in units.items() if name in used}
         return {**found, **ENGINE_UNITS} if self.has_containers else found
 
@@ -145,7 +176,7 @@ class Groups:
     def text(self) -> str:
         """The config file."""
         groups = "".join(f"  {name}: {text}\n" for name, text in self._said.items() if text is not None)
-        return f"groups:\n{groups}"
+        return f"{self.head}groups:\n{groups}"
 
     @property
     def _said(self) -> dict[str, str | None]:

@@ -49,6 +49,8 @@ class Service(Unit):
 
     def stop(self) -> Begun:
         self._may_restart = False
+        if self.is_up or self.sub in STARTING:
+            self.is_stopped, self.was_up = True, self.is_up
         if self.is_down:
             return Begun.ALREADY
         if self.sub in WAITING:
@@ -67,6 +69,8 @@ class Service(Unit):
         if not self._has_program:
             return
         self._has_program = False
+        self.main_ended_seconds = self._manager.now()
+        self.load_changed()
         if self._program is not None:
             self._program.cancel()
             self._program = None
@@ -97,6 +101,7 @@ class Service(Unit):
         self.result = "success"
         self.pre = self.post = (0, 0)
         self._may_restart = True
+        self.is_stopped = False
         self._manager.touched(self)
         if self.is_target:
             self._set("active")
@@ -146,6 +151,8 @@ class Service(Unit):
             life = Life(0, NOT_EXECUTED)
         self.main = (0, 0)
         self._has_program = True
+        self.main_began_seconds, self.main_ended_seconds = self._manager.now(), 0
+        self.load_changed()
         self._manager.touched(self)
         if math.isfinite(life.seconds):
             self._program = self._later(life.seconds + PROCESS_SECONDS, lambda: self.program_ends(life))
@@ -204,8 +211,8 @@ class Service(Unit):
                 self._start_post()
             case "start" if self.spec.kind is not Kind.FORKING:
                 self._signal(failure)
-            case "stop-sigterm":
-                self._die("success")
+            case "stop-sigterm" | "stop-sigkill":
+                self._run_stop_post()
 
     def _stop(self) -> None:
         if not self.spec.stop_seconds:
@@ -225,23 +232,48 @@ class Service(Unit):
         if not (
             self._has_program or self._has_helper or (self._control and self.sub in {"start-pre", "stop"})
         ):
-            self._die("success")
+            self._run_stop_post()
             return
         self._set("stop-sigterm")
         self._cancel_program()
-        self._control = self._later(PROCESS_SECONDS, self._terminated)
+        if self.spec.ignores_term and self._has_program:
+            self._limit(self.spec.stop_timeout_seconds, self._kill)
+        else:
+            self._control = self._later(PROCESS_SECONDS, self._terminated)
 
     def _terminated(self) -> None:
         self._control = None
         if self._has_program:
-            self.program_ends(Life(0, signal=signal.SIGTERM))
+            status = self.spec.term_status
+            self.program_ends(Life(0, status) if status else Life(0, signal=signal.SIGTERM))
         else:
+            self._run_stop_post()
+
+    def _kill(self) -> None:
+        """It has ignored SIGTERM for too long."""
+        self._fail("timeout")
+        self._set("stop-sigkill")
+        self._control = self._later(
+            PROCESS_SECONDS, lambda: self.program_ends(Life(0, signal=signal.SIGKILL))
+        )
+
+    def _run_stop_post(self) -> None:
+        """Nothing of it runs any more, but for what is to be done after each end."""
+        self._cancel_program()
+        self._has_program = self._has_helper = False
+        self.load_changed()
+        if not self.spec.post_stop_seconds:
             self._die("success")
+            return
+        self._set("stop-post")
+        seconds = self.spec.post_stop_seconds + PROCESS_SECONDS
+        self._control = self._later(seconds, lambda: self._die("success"))
 
     def _die(self, failure: str, *, may_restart: bool = True) -> None:
         self._fail(failure)
         self._cancel_program()
         self._has_program = self._has_helper = False
+        self.load_changed()
         is_failed = self.result not in {"success", "exec-condition"}
         end = "failed" if is_failed else "dead"
         if not (may_restart and self._may_restart and self._shall_restart(is_failed=is_failed)):

@@ -21,6 +21,7 @@ from tests.world.manager_calls import Calls
 from tests.world.messages import Delay, Message
 from tests.world.pending import Pending
 from tests.world.service import Service
+from tests.world.timer_unit import TimerUnit
 from tests.world.unit import Unit
 from tests.world.unit_spec import Life, Spec
 from tests.world.unit_states import Timer
@@ -52,9 +53,12 @@ class SimulatedSystemd:
         self.subscribers: set[str] = set()
         self.jobs = Jobs(self)
         self.decide = commands
+        self.loads: dict[str, float] = {}
+        """The cores that programs use while they run, by their units."""
         self.bus = SimulatedBus(self, delay_seconds)
         self._calls = Calls(self)
-        self._loaded: dict[str, Unit] = {}
+        self.loaded: dict[str, Unit] = {}
+        """The units in memory."""
         self._starts: Counter[str] = Counter()
         self._invocations = 0
         self._dirty: dict[str, Unit] = {}
@@ -72,7 +76,7 @@ class SimulatedSystemd:
 
     def truth(self, name: str) -> UnitState:
         """A unit's state, as it is now, whether or not anyone was told."""
-        unit = self._loaded.get(name)
+        unit = self.loaded.get(name)
         if unit is None:
             spec = self.files.get(name)
             load = LoadState.NOT_FOUND if spec is None else spec.load
@@ -99,6 +103,12 @@ class SimulatedSystemd:
         """End a unit's main process, if it has one."""
         life = Life(0, status, signal)
         self._event(lambda: self.load(name).program_ends(life))
+
+    def use_cores(self, name: str, cores: float) -> None:
+        """Have the program of a unit use so many cores from now on, whenever it runs."""
+        self.loads[name] = cores
+        if (unit := self.loaded.get(name)) is not None:
+            unit.load_changed()
 
     def define(self, name: str, spec: Spec | None) -> None:
         """Write a unit file, or remove it; one that is loaded stays as it is until `daemon_reload`."""
@@ -128,6 +138,18 @@ class SimulatedSystemd:
     def join_bus(self) -> None:
         """Be on the bus again, under a name of its own."""
         self.bus.own()
+
+    def reboot(self) -> None:
+        """Know nothing but what is on disk, and run nothing: the host was turned off and on."""
+        self.lose_bus()
+        for pending in [*self._pending]:
+            pending.cancel()
+        self._backlog.clear()
+        self.jobs = Jobs(self)
+        for known in (self.loaded, self._dirty, self._unused):
+            known.clear()
+        self._hangs = False
+        self.restore_bus()
 
     def hang(self) -> None:
         """Do nothing, and answer no call, until `go_on`."""
@@ -160,21 +182,22 @@ class SimulatedSystemd:
 
     def load(self, name: str) -> Unit:
         """A unit, loaded if need be: one without references is unloaded soon."""
-        if (unit := self._loaded.get(name)) is None:
-            unit = self._loaded[name] = Service(name, self.files.get(name), self)
+        if (unit := self.loaded.get(name)) is None:
+            kind = TimerUnit if name.endswith(".timer") else Service
+            unit = self.loaded[name] = kind(name, self.files.get(name), self)
             self.touched(unit)
         return unit
 
     def make(self, name: str, spec: Callable[[], Spec]) -> Unit | None:
         """A unit that has no file; None if there is one with this name, and then its program never runs."""
-        if name in self.files or (name in self._loaded and self._loaded[name].load is LoadState.LOADED):
+        if name in self.files or (name in self.loaded and self.loaded[name].load is LoadState.LOADED):
             return None
-        unit = self._loaded[name] = Service(name, spec(), self)
+        unit = self.loaded[name] = Service(name, spec(), self)
         self.touched(unit)
         return unit
 
     def units(self) -> Iterable[Unit]:
-        return list(self._loaded.values())
+        return list(self.loaded.values())
 
     def changing(self, unit: Unit) -> None:
         if unit.is_known:
@@ -183,10 +206,15 @@ class SimulatedSystemd:
     def changed(self, unit: Unit) -> None:
         self.touched(unit)
         self.jobs.changed(unit)
-        if unit.is_down and unit.name not in self.jobs.of:
-            for other in self.units():
-                if unit.name in other.spec.binds_to and not other.is_down and other.active != "deactivating":
-                    self.jobs.add(other, Kind.STOP)
+        if not unit.is_down:
+            return
+        for other in self.units():
+            if other.spec.triggers == unit.name:
+                other.triggered_is_down()
+            if unit.name in self.jobs.of:
+                continue
+            if unit.name in other.spec.binds_to and not other.is_down and other.active != "deactivating":
+                self.jobs.add(other, Kind.STOP)
 
     def touched(self, unit: Unit) -> None:
         unit.is_dirty = True
@@ -203,6 +231,20 @@ class SimulatedSystemd:
         job = self.jobs.of.get(unit.name)
         if job is None or job.kind is not Kind.STOP:
             self.jobs.add(unit, Kind.START if self.version >= NEWEST else Kind.RESTART, again=True)
+
+    def cores(self, unit: Unit) -> float:
+        return self.loads.get(unit.name, 0)
+
+    def used(self, unit: Unit) -> None:
+        """Nothing of it is kept."""
+
+    def trigger(self, name: str) -> bool:
+        unit = self.load(name)
+        is_loaded = unit.load is LoadState.LOADED
+        if is_loaded:
+            self.jobs.add(unit, Kind.START)
+            self._work_soon()
+        return is_loaded
 
     def invocation(self) -> bytes:
         self._invocations += 1
@@ -274,7 +316,7 @@ class SimulatedSystemd:
         is_over = unit.sub == "dead" or (unit.sub == "failed" and unit.spec.collects)
         if not is_over or unit.holders or unit.name in self.jobs.of:
             return
-        if self._loaded.pop(unit.name, None) is not unit:
+        if self.loaded.pop(unit.name, None) is not unit:
             return
         unit.is_dirty |= not unit.is_known
         self.tell(unit)

@@ -14,7 +14,7 @@ import pytest
 from tests.world.play import play
 from tests.world.seed_run import SeedRun
 
-FIXED = range(100, 108)
+FIXED = range(100, 109)
 """One of each kind."""
 PLANTED = {
     1: (
@@ -48,6 +48,12 @@ PLANTED = {
     7: ("a group of another token is taken for the same",),
     8: ("who read an error is not told the value again",),
     11: ("a helper that is gone is believed for ever",),
+    12: (
+        "a stop of a program that exits with 143 is told as a failure",
+        "an open trouble is forgotten with the daemon",
+        "a sensor that has to close stays open",
+        "the alert command runs at the end of a trouble",
+    ),
     13: ("units that a group lost are kept, and told to none",),
     15: (
         "a check's verdict outlives a change of its units",
@@ -68,6 +74,10 @@ PLANTED = {
     ),
     48: ("states of an older epoch are believed",),
     56: ("what another command said is kept",),
+    60: (
+        "a rule restarts its group two samples too late",
+        "a rule's restart is not audited as one",
+    ),
     85: ("a read overtakes a newer signal",),
     369: ("changes before the match are not read",),
     399: ("a restart that was not made is called done",),
@@ -85,7 +95,7 @@ from tests.world.play import play
 print(json.dumps([play(seed).trace for seed in map(int, sys.argv[1:])]))
 """
 
-A_WORLD, CONTAINERS, A_DISK, HAP = 5, 6, 10, 11
+A_WORLD, CONTAINERS, A_DISK, HAP, TROUBLE = 5, 6, 10, 11, 108
 
 
 @cache
@@ -109,7 +119,7 @@ def test_what_a_seed_would_find_is_not_there(seed: int) -> None:
 
 
 def test_a_seed_is_the_same_world_in_every_process() -> None:
-    seeds = (A_WORLD, CONTAINERS, A_DISK, HAP)
+    seeds = (A_WORLD, CONTAINERS, A_DISK, HAP, TROUBLE)
     done = subprocess.run(
         [sys.executable, "-c", TRACES, *map(str, seeds)],
         env={**os.environ, "PYTHONHASHSEED": "1"},  # this process has another one, a random one

@@ -10,7 +10,15 @@ import pytest
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, ActiveState, JobResult, UnitFailure, UnitResult, UnitState
+from hkswitch.model.unit_state import (
+    Action,
+    ActiveState,
+    JobResult,
+    UnitFailure,
+    UnitResult,
+    UnitState,
+    Usage,
+)
 from hkswitch.systemd.command import Command, ServiceResult
 from hkswitch.systemd.connection import CALL_TIMEOUT_SECONDS, bus_itself
 from hkswitch.systemd.link import Link
@@ -265,6 +273,28 @@ def test_a_command_that_runs_keeps_its_name_and_is_forgotten_at_its_end() -> Non
         systemd.close()
 
     run(executed())
+
+
+def test_the_cpu_time_of_a_unit_begins_at_zero_with_each_run() -> None:
+    async def used() -> list[Usage]:
+        systemd, usages = SimulatedSystemd(UNITS), list[Usage]()
+        systemd.use_cores(WEB, 1.5)
+        with await connected(systemd) as connection:
+            await connection.run(Action.START, [WEB], 0)
+            for action in (None, Action.RESTART):
+                if action is not None:
+                    await connection.run(action, [WEB], 0)
+                await asyncio.sleep(10)
+                usages += await connection.usages([WEB, FILES])
+        systemd.close()
+        return usages
+
+    first, second = run(used())
+    for usage in (first, second):
+        assert usage.member == WEB
+        assert usage.cpu_ns == pytest.approx(15e9, rel=0.01)
+    assert second.run != first.run
+    assert second.since_seconds - first.since_seconds == pytest.approx(10, abs=0.1)
 
 
 def test_nothing_is_left_to_happen_once_all_is_closed() -> None:

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from hkswitch.model.unit_state import LoadState
+from tests.world.cpu_meter import CpuMeter
 from tests.world.unit_spec import UNMET, Life, Spec
 from tests.world.unit_states import ACTIVE_STATES, Begun, Manager, Timer
 
@@ -28,6 +29,18 @@ class Unit:
         """Code and status of the main process."""
         self.pre = self.post = (0, 0)
         self.restarts = 0
+        self.cpu = CpuMeter()
+        self.left_inactive_seconds = 0.0
+        self.entered_active_seconds = 0.0
+        self.left_active_seconds = 0.0
+        self.main_began_seconds = 0.0
+        """When its main process was started."""
+        self.main_ended_seconds = 0.0
+        """When it ended; 0 while it runs."""
+        self.is_stopped = False
+        """Whether a job ended its newest run, and not the run itself."""
+        self.was_up = False
+        """Whether it was up before that."""
         self.holders: Counter[str] = Counter()
         """Connections by name, and how often each holds the unit."""
         self.is_known = False
@@ -58,8 +71,8 @@ class Unit:
 
     @property
     def is_target(self) -> bool:
-        """Whether it has no process: a target, or a socket."""
-        return self.name.endswith((".target", ".socket"))
+        """Whether it has no process: a target, a socket or a timer."""
+        return self.name.endswith((".target", ".socket", ".timer"))
 
     @property
     def conditions(self) -> list[tuple[str, bool, bool, str, int]]:
@@ -81,6 +94,24 @@ class Unit:
         """The main process ends, by itself or by someone else."""
         raise NotImplementedError
 
+    def triggered_is_down(self) -> None:
+        """The unit that it starts, as a timer, is down."""
+
+    @property
+    def has_program(self) -> bool:
+        """Whether its main process runs."""
+        return self._has_program
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether it has a cgroup."""
+        return self._has_program or self._control is not None
+
+    def load_changed(self) -> None:
+        """Its program uses another number of cores."""
+        self.cpu.run(self._manager.now(), self._manager.cores(self) if self._has_program else 0)
+        self._manager.used(self)
+
     def reload(self, spec: Spec | None) -> None:
         """Take over what is on disk now; what runs goes on."""
         self.load = LoadState.NOT_FOUND if spec is None else spec.load
@@ -96,7 +127,15 @@ class Unit:
         if sub != self.sub:
             self._manager.changing(self)
         self._cancel()
+        was_down, was_up = self.is_down, self.is_up
         self.sub = sub
+        if was_down and not self.is_down:
+            self.left_inactive_seconds = self._manager.now()
+            self.cpu.reset(self._manager.now())
+        if self.is_up and not was_up:
+            self.entered_active_seconds = self._manager.now()
+        if was_up and not self.is_up:
+            self.left_active_seconds = self._manager.now()
         self._manager.changed(self)
 
     def _later(self, seconds: float, event: Callable[[], None]) -> Timer:

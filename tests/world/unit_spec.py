@@ -16,7 +16,7 @@ UNMET: Final = "/nonexistent"
 
 
 class Kind(StrEnum):
-    """Type= of a service; or a target, which has no process."""
+    """Type= of a service; or a target or a timer, which have no process."""
 
     SIMPLE = "simple"
     EXEC = "exec"
@@ -25,6 +25,7 @@ class Kind(StrEnum):
     NOTIFY = "notify"
     ONESHOT = "oneshot"
     TARGET = "target"
+    TIMER = "timer"
 
 
 class Restart(StrEnum):
@@ -60,6 +61,12 @@ class Spec:
     """ExecStartPost=, the same."""
     stop_seconds: float = 0
     """ExecStop= takes so long, also after the program has ended well."""
+    term_status: int = 0
+    """The program exits with this status at SIGTERM; 0: SIGTERM kills it."""
+    ignores_term: bool = False
+    """SIGTERM does nothing to it: after the stop time-out, systemd kills it."""
+    post_stop_seconds: float = 0
+    """ExecStopPost= takes so long, after each end."""
     restart: Restart = Restart.NO
     restart_seconds: float = 0
     start_timeout_seconds: float = math.inf
@@ -79,6 +86,10 @@ class Spec:
     binds_to: tuple[str, ...] = ()
     """It is also ordered after these."""
     part_of: tuple[str, ...] = ()
+    triggers: str = ""
+    """Of a timer: the service that it starts, first after `interval_seconds`."""
+    interval_seconds: float = math.inf
+    """Of a timer: from its start, and from each end of its service, until it starts that again."""
     load: LoadState = LoadState.LOADED
     """Or `MASKED`, or `BAD_SETTING`, as when ExecStart= is forgotten."""
 
@@ -86,6 +97,7 @@ class Spec:
         ends = [life for life in (self.pre, self.post) if life is not None]
         assert all(math.isfinite(life.seconds) and not life.signal for life in ends)
         assert self.kind is not Kind.FORKING or not any(life.signal for life in self.lives)
+        assert self.lives == FOR_EVER or not (self.term_status or self.ignores_term)
 
     def life(self, starts: int) -> Life:
         """The life that the start with this number leads; the first is 1."""
@@ -95,8 +107,16 @@ class Spec:
         """The text of its unit file; None for one that is masked."""
         if self.load is LoadState.MASKED:
             return None
-        service = () if self.kind is Kind.TARGET else ("[Service]", *self._service())
-        return "\n".join(("[Unit]", *self._unit(), *service, ""))
+        section: tuple[str, ...] = ("[Service]", *self._service())
+        if self.kind in {Kind.TARGET, Kind.TIMER}:
+            section = ("[Timer]", *self._timer()) if self.kind is Kind.TIMER else ()
+        return "\n".join(("[Unit]", *self._unit(), *section, ""))
+
+    def _timer(self) -> Iterator[str]:
+        yield f"Unit={self.triggers}"
+        yield f"OnActiveSec={_span(self.interval_seconds)}"
+        yield f"OnUnitInactiveSec={_span(self.interval_seconds)}"
+        yield "AccuracySec=1ms"
 
     def _unit(self) -> Iterator[str]:
         yield from (f"Conflicts={name}" for name in self.conflicts)
@@ -127,6 +147,8 @@ class Spec:
             yield f"SuccessExitStatus={' '.join(map(str, self.success_statuses))}"
         if self.stop_seconds:
             yield f"ExecStop=/bin/sleep {self.stop_seconds:g}"
+        if self.post_stop_seconds:
+            yield f"ExecStopPost=/bin/sleep {self.post_stop_seconds:g}"
         if not self.exec_condition_met:
             yield "ExecCondition=/bin/false"
         yield f"TimeoutStartSec={_span(self.start_timeout_seconds)}"
@@ -138,6 +160,9 @@ class Spec:
         *first, last = self.lives
         scripts = [f"mkdir {_mark(n)} 2>/dev/null && {{ {_script(life)}; }}" for n, life in enumerate(first)]
         program = "; ".join((*scripts, _script(last)))
+        if self.term_status or self.ignores_term:
+            at_term = "" if self.ignores_term else f"exit {self.term_status}"
+            return f'trap "{at_term}" TERM; while :; do sleep infinity & wait; done'
         if self.kind is Kind.FORKING:
             return f"({program}) & sleep {self.ready_seconds:g}; exit 0"
         if self.kind is not Kind.NOTIFY:

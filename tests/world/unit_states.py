@@ -21,8 +21,11 @@ ACTIVE_STATES: Final = {
     "running": "active",
     "exited": "active",
     "active": "active",  # of a target
+    "waiting": "active",  # of a timer
     "stop": "deactivating",
     "stop-sigterm": "deactivating",
+    "stop-sigkill": "deactivating",
+    "stop-post": "deactivating",
 }
 STARTING: Final = frozenset({"condition", "start-pre", "start", "start-post"})
 WAITING: Final = frozenset({"auto-restart", "auto-restart-queued"})
@@ -71,6 +74,15 @@ class Manager(Protocol):
 
     def invocation(self) -> bytes:
         """A number that no start had before."""
+
+    def cores(self, unit: "Unit") -> float:
+        """How many cores the program of a unit uses while it runs."""
+
+    def used(self, unit: "Unit") -> None:
+        """Note what a unit uses from now on."""
+
+    def trigger(self, name: str) -> bool:
+        """Start a unit for a timer; returns whether that was possible."""
 
     def count_start(self, unit: "Unit") -> int:
         """How often a unit was started by now, even if it was forgotten in between."""

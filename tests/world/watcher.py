@@ -11,7 +11,8 @@ from hkswitch.model.unit_state import GroupState
 from hkswitch.protocol.report import GroupReport
 from tests.world.front import FAILED
 from tests.world.helper import Helper
-from tests.world.invariants import check_step, runs
+from tests.world.invariants import check_step
+from tests.world.reports import runs
 from tests.world.seed_run import Violation
 from tests.world.world import World
 
@@ -57,6 +58,11 @@ class Watcher:
         now_seconds = asyncio.get_running_loop().time()
         reports = self.world.reports()
         check_step(self.world, now_seconds, reports)
+        if self.world.has_alerts:
+            self.world.troubles.look(now_seconds)
+            self.world.rules.look(now_seconds)
+        if self.world.violation is not None:
+            raise self.world.violation
         helper = self.world.transport.newest
         if helper is not self._helper:
             self._helper, self._free_since_seconds = helper, math.inf

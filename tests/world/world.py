@@ -16,7 +16,7 @@ from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.report import GroupReport
 from tests.world.client import ClientBus
 from tests.world.controller_access import ControllerAccess
-from tests.world.daemon import Daemon
+from tests.world.daemon import Daemon, KeptInMemory
 from tests.world.files import ConfigFile
 from tests.world.front import Key
 from tests.world.helper import Transport
@@ -25,10 +25,15 @@ from tests.world.messages import Delay, Message
 from tests.world.outages import Outages
 from tests.world.phone import Phone, Write
 from tests.world.random_source import RandomSource
+from tests.world.rule_reference import RuleReference
 from tests.world.scene import MISTAKES, Groups
+from tests.world.seed_run import Violation
 from tests.world.terminal import Asked
+from tests.world.trouble_reference import TroubleReference
 
 BEGAN_UNIX_SECONDS: Final = 1_800_000_000
+SHUTDOWN_SECONDS: Final = 4.0
+
 CONNECTION: Final = "connection to systemd"
 
 
@@ -85,6 +90,13 @@ class World:
     note: Callable[[str], None]
     access: ControllerAccess
     has_engines: bool = False
+    has_alerts: bool = False
+    violation: Violation | None = None
+    """What was wrong at a moment between two looks."""
+    kept: KeptInMemory = field(default_factory=KeptInMemory)
+    """The file of alerts."""
+    planned: list[asyncio.TimerHandle] = field(default_factory=list)
+    """What others will do."""
     acts: list[Act] = field(default_factory=list)
     reloads_asked: int = 0
     edits_at_reload: int = 0
@@ -100,7 +112,8 @@ class World:
     _units_history: list[GroupUnits] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.groups = (Groups.with_containers if self.has_engines else Groups.of)(self.chance)
+        make = Groups.with_containers if self.has_engines else Groups.of
+        self.groups = (Groups.with_alerts if self.has_alerts else make)(self.chance)
         self.outages = Outages(self.note, self._outage_ended)
         units = self.groups.units(self.chance)
         self.machine = Machine(self.chance, self.note, units, has_engines=self.has_engines)
@@ -109,6 +122,10 @@ class World:
         self.transport = Transport(
             self.machine.systemd, self.machine.engines, self.file, self.chance, self.note
         )
+        self.facts = self.machine.systemd.facts
+        self.troubles, self.rules = TroubleReference(self), RuleReference(self)
+        self.access.sensor_watch = self.troubles
+        self.transport.restarted_by_rule = self.rules.restarted
         self.machine.systemd.asked_by = self._asked_by
         self.machine.systemd.joined = partial(self.outages.is_over, CONNECTION)
         self.phones = self.access.phones()
@@ -132,12 +149,39 @@ class World:
     def boot(self) -> None:
         """Start the daemon, if the config lets it."""
         self.note("the daemon starts")
-        daemon = Daemon(self.file, self.transport, self.access.front, self.note)
+        daemon = Daemon(
+            self.file, self.transport, self.access.front, self.note, self.kept, self.rules.attempted
+        )
         with suppress(Failure):
             daemon.start()
             self.daemons.append(daemon)
             self.reloads_asked = 0
             self.watched = daemon.terminals.ask(ControlRequest(Operation.WATCH))
+
+    async def reboot(self, seconds: float, *, is_clean: bool) -> None:
+        """Turn the host off and on; what ran by then is started again."""
+        self.note(f"the host is {'shut down' if is_clean else 'reset'}, and boots {seconds:.1f} s later")
+        systemd, units = self.machine.systemd, self.machine.units
+        ran = [unit for unit in units if self.machine.is_up(unit)]
+        self.outages.end_all()
+        if is_clean:
+            for unit in ran:
+                systemd.stop(unit)
+            await self.daemon.stop()
+            await asyncio.sleep(self.chance.seconds(0, SHUTDOWN_SECONDS))
+        else:
+            self.daemon.kill()
+        for helper in self.transport.helpers:
+            helper.kill()
+        self.disturb_all()
+        systemd.reboot()
+        await asyncio.sleep(seconds)
+        self.disturb_all()
+        for unit in ran:
+            systemd.start(unit)
+        if not self.file.is_good:
+            self.repair_config()
+        self.boot()
 
     def meet(self) -> None:
         """Let every phone that was cut off come back."""
@@ -163,7 +207,10 @@ class World:
         self.machine.systemd.restore_bus()
 
     def repair(self) -> None:
-        """Put everything right."""
+        """Put everything right, and let nothing happen that was planned."""
+        for planned in self.planned:
+            planned.cancel()
+        self.planned.clear()
         self.outages.end_all()
         self.repair_config()
         self.machine.repair()
@@ -186,6 +233,7 @@ class World:
         """A phone writes On of a tile."""
         self.note(f"the {phone.name} phone writes {'On' if on else 'Off'} to {key[0]} ({key[1].value})")
         is_contested = self._dispute(key[0], action_of(key[1], on=on))
+        self.facts.asked[key[0]] = asyncio.get_running_loop().time()
         write = phone.tap(self.daemon.front, self.daemon.process, key, on=on)
         if write is not None:
             write.is_disputed = is_contested
@@ -217,6 +265,7 @@ class World:
         self.note(f"hkswitch {action} {group_id}")
         self._dispute(group_id, action)
         now_seconds, units = asyncio.get_running_loop().time(), self.daemon.front.units(group_id)
+        self.facts.asked[group_id] = now_seconds
         act = Act(action, group_id, now_seconds, units, self.daemon)
         act.is_second = any(write.key[0] == group_id for phone in self.phones for write in phone.writes)
 
@@ -232,6 +281,13 @@ class World:
     def reports(self) -> tuple[GroupReport, ...]:
         """What the daemon says of its groups; nothing if it is down."""
         return () if self.daemon.is_down else self.daemon.serving.report().groups
+
+    def has_alert_command(self, group: Group) -> bool:
+        """Whether root runs a command for the troubles of this group, as its config is now."""
+        if not self.file.is_good or not self.file.parsed.alert_command:
+            return False
+        found = self.file.parsed.group(group.id)
+        return found is not None and found.alert is not None and found.token == group.token
 
     @property
     def served(self) -> tuple[Group, ...]:

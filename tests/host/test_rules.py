@@ -1,0 +1,180 @@
+"""Rules on a real host: what uses too much is restarted in time, and nothing that was stopped is started.
+
+In CI, few units do it; `make test-host-all` has fifty of them, and one that uses a whole core.
+"""
+
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import pytest
+
+from tests.host.demo_unit import audit
+from tests.host.machine import ADDRESS, Host, eventually
+
+DAEMON: Final = "hkswitch.service"
+FOLDER: Final = "/etc/systemd/system"
+WINDOW_SECONDS: Final = 15
+SAMPLE_SECONDS: Final = 15
+LATE_SECONDS: Final = 20
+SIPPERS: Final = (8, 50)
+"""Units that use a little, and are stopped at the last moment. The first number is CI's."""
+
+PAUSES: Final = "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); done; sleep 0.05"
+"""Some work, and a pause that leaves most of the core to others."""
+
+
+def service(script: str) -> str:
+    return f"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c '{script}'\n"
+
+
+UNITS: Final[Mapping[str, str]] = {
+    "hungry.service": service(f"while :; do {PAUSES}; done"),
+    "burner.service": service("while :; do :; done"),
+    "sipper@.service": service(
+        "while :; do i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; sleep 0.3; done"
+    ),
+}
+
+
+def rule(percent: int, most: int = 3) -> dict[str, int]:
+    return {"cpu_percent": percent, "for_seconds": WINDOW_SECONDS, "at_most_per_hour": most}
+
+
+GROUPS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "hungry": {"units": ["hungry"], "restart_when": rule(2, most=1), "alert": "contact"},
+    "burner": {"units": ["burner"], "restart_when": rule(50)},
+    **{f"sipper-{n}": {"units": [f"sipper@{n}"], "restart_when": rule(1)} for n in range(max(SIPPERS))},
+}
+CONFIG: Final = f"bridge: {{address: {ADDRESS}}}\ngroups:\n" + "".join(
+    f"  {group_id}: {json.dumps(group)}\n" for group_id, group in GROUPS.items()
+)
+
+
+@pytest.fixture(scope="module")
+def config() -> str:
+    return CONFIG
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unit_files(host: Host) -> Iterator[None]:
+    for name, text in UNITS.items():
+        host.write(f"{FOLDER}/{name}", text)
+    host.run("systemctl", "daemon-reload")
+    yield
+    host.run("rm", *(f"{FOLDER}/{name}" for name in UNITS))
+    host.run("systemctl", "daemon-reload")
+
+
+@pytest.fixture(autouse=True)
+def stopped(host: Host, unit_files: None) -> Iterator[None]:
+    """No unit runs after a test."""
+    yield
+    host.run("systemctl", "stop", "hungry", "burner", "sipper@*")
+
+
+def group(host: Host, group_id: str) -> dict[str, Any]:
+    report = json.loads(host.run("hkswitch", "status", "--json").stdout)
+    return dict(next(each for each in report["groups"] if each["id"] == group_id))
+
+
+def started_seconds(host: Host, unit: str) -> float:
+    """Return when the main process of a unit was started, by the monotonic clock of both."""
+    return int(host.show(unit, "ExecMainStartTimestampMonotonic")) / 1e6
+
+
+def restarted(host: Host, unit: str) -> float:
+    """Start a unit, wait for its restart, and return how long it ran."""
+    host.run("systemctl", "start", unit)
+    began_seconds = started_seconds(host, unit)
+    eventually(
+        lambda: started_seconds(host, unit) > began_seconds,
+        timeout_seconds=WINDOW_SECONDS + LATE_SECONDS + 10,
+    )
+    lasted_seconds = started_seconds(host, unit) - began_seconds
+    sys.stdout.write(f"\n{unit} was restarted after {lasted_seconds:.1f} s\n")
+    return lasted_seconds
+
+
+def test_a_unit_that_uses_too_much_is_restarted_in_time_and_given_up_at_last(daemon: Host) -> None:
+    lasted_seconds = restarted(daemon, "hungry")
+    assert WINDOW_SECONDS <= lasted_seconds <= WINDOW_SECONDS + LATE_SECONDS
+    last = eventually(
+        lambda: (found := group(daemon, "hungry")["last_action"])["outcome"] == "done" and found
+    )
+    assert (last["action"], last["by"]) == ("restart", "rule")
+    decision, effect = [
+        line
+        for line in audit(daemon)
+        if line.get("HKSWITCH_CALLER") == "rule" and line["HKSWITCH_GROUP"] == "hungry"
+    ][-2:]
+    assert "(rule): restart hungry" in decision["MESSAGE"]
+    assert effect["HKSWITCH_OUTCOME"] == "done"
+    assert "hungry: restarting: cpu " in daemon.journal(DAEMON)
+    wait_seconds = WINDOW_SECONDS + LATE_SECONDS + 10
+    given_up = "gave up after 1 restart within an hour"
+    eventually(lambda: group(daemon, "hungry")["rule"] == given_up, timeout_seconds=wait_seconds)
+    assert group(daemon, "hungry")["trouble"].startswith(given_up)
+    began_seconds = started_seconds(daemon, "hungry")
+    daemon.run("systemctl", "restart", "hungry")
+    eventually(lambda: group(daemon, "hungry")["rule"] != given_up, timeout_seconds=wait_seconds)
+    assert started_seconds(daemon, "hungry") > began_seconds
+    assert "hungry: restart_when is active again: hungry.service was started" in daemon.journal(DAEMON)
+
+
+def test_a_unit_that_burns_a_core_is_restarted_in_time(daemon: Host, exhaustive: bool) -> None:
+    if not exhaustive:
+        return  # in CI, other tests need the core
+    lasted_seconds = restarted(daemon, "burner")
+    assert WINDOW_SECONDS <= lasted_seconds <= WINDOW_SECONDS + LATE_SECONDS
+
+
+def test_what_is_stopped_up_to_a_second_before_the_deadline_stays_stopped(
+    daemon: Host, exhaustive: bool
+) -> None:
+    numbers = range(SIPPERS[exhaustive])
+    units = [f"sipper@{number}" for number in numbers]
+    before = len(restarts(daemon))
+    daemon.run("systemctl", "start", *units)
+    # For this sample they are too young, so the next one is the deadline.
+    deadline_seconds = next_sample(daemon) + SAMPLE_SECONDS
+    script = "".join(
+        f"sleep {pause:.3f}; systemctl stop --no-block sipper@{number};" for number, pause in pauses(numbers)
+    )
+    time.sleep(max(0, deadline_seconds - 1.05 - time.monotonic()))
+    daemon.run("sh", "-c", script)
+    eventually(lambda: time.monotonic() > deadline_seconds + 1.5)
+    assert daemon.run("systemctl", "is-active", *units, check=False).stdout.split() == ["inactive"] * len(
+        units
+    )
+    assert len(restarts(daemon)) == before
+
+
+def pauses(numbers: range) -> list[tuple[int, float]]:
+    """Spread the stops over one second, at random."""
+    chance = random.Random(2026)
+    moments = sorted(chance.uniform(0, 0.9) for _ in numbers)
+    # Each command takes a few milliseconds itself.
+    return [
+        (number, max(0, at - before - 0.005))
+        for number, (before, at) in zip(numbers, zip([0, *moments], moments, strict=False), strict=True)
+    ]
+
+
+def restarts(host: Host) -> list[dict[str, Any]]:
+    """Return what rules had restarted."""
+    return [line for line in audit(host) if line.get("HKSWITCH_CALLER") == "rule"]
+
+
+def next_sample(host: Host) -> float:
+    """Wait until a sample shows that the first of them uses something, and return when that was."""
+    with host.popen("hkswitch", "status", "--watch", "--json") as watch:
+        assert watch.stdout is not None
+        for line in watch.stdout:
+            groups = json.loads(line)["groups"]
+            if any(each["id"] == "sipper-0" and each["rule"] for each in groups):
+                return time.monotonic()
+    raise AssertionError("the daemon has ended")
