@@ -63,7 +63,7 @@ class FailureReports:
             self._explained.pop(path, None)
             if before is not None:
                 self._tell(path, None)
-        elif told is not None and told.run == verdict.run:
+        elif told is not None and told.run == verdict.run and told.is_requested >= verdict.is_requested:
             self._tell(path, told)  # it may have been forgotten when the connection was lost
         elif self._explained.get(path) != verdict:
             self._explained[path] = verdict
@@ -94,8 +94,7 @@ class FailureReports:
         read_seconds, reason = self._reasons.get(path, (float("-inf"), "failed"))
         if reason is None or now_seconds - read_seconds >= REASON_EVERY_SECONDS:
             self._reasons[path] = now_seconds, reason
-            read = await self._read_reason(unit_at(path), in_start=verdict.in_start)
-            reason = "failed" if read == "" else read
+            reason = await self._read_reason(unit_at(path), in_start=verdict.in_start)
             self._reasons[path] = now_seconds, reason
         return reason
 
@@ -104,8 +103,8 @@ class FailureReports:
 
         A unit that ended well, and waits for its next start, has done what it should: nobody need hear of it.
         """
-        is_requested, why = verdict.is_requested or reason is None, reason or "ended well"
-        failure = UnitFailure(verdict.run, is_requested, f"{unit_at(path)} {why}")
+        words = f"{unit_at(path)} {'ended well' if reason is None else reason or 'failed'}"
+        failure = UnitFailure(verdict.run, verdict.is_requested or reason is None, words)
         if self._failures.verdict(path) == verdict:
             self._failures.told[path] = failure
         self._tell(path, failure)

@@ -10,8 +10,6 @@ from hkswitch.systemd.connection import SYSTEMD
 MANAGER_PATH: Final = "/org/freedesktop/systemd1"
 UNIT_INTERFACE: Final = f"{SYSTEMD}.Unit"
 SERVICE_INTERFACE: Final = f"{SYSTEMD}.Service"
-DESTRUCTIVE: Final = f"{SYSTEMD}.TransactionIsDestructive"
-"""The name of the error for a job that conflicts with one that systemd must not replace."""
 
 TypedProperties = list[tuple[str, tuple[str, Any]]]
 """Values by name, with their D-Bus types."""

@@ -13,7 +13,7 @@ from hkswitch.systemd import transient
 from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, BusConnection, owner_of_systemd, sentence
 from hkswitch.systemd.failure_reports import FailureObserver
-from hkswitch.systemd.interface import DESTRUCTIVE, MANAGER_PATH, SERVICE_INTERFACE, UNIT_INTERFACE, Manager
+from hkswitch.systemd.interface import MANAGER_PATH, SERVICE_INTERFACE, UNIT_INTERFACE, Manager
 from hkswitch.systemd.jobs import Jobs
 from hkswitch.systemd.lost_jobs import row_of, settled, sight_in
 from hkswitch.systemd.resources import measured
@@ -222,7 +222,7 @@ class Systemd:
                 job = await self._connection.call(method(unit, mode))
                 ending = self._jobs.ending(job)
         except sdbus.SdBusBaseError as error:
-            if DESTRUCTIVE in error.args:  # another job stops what this one would start
+            if f"{SYSTEMD}.TransactionIsDestructive" in error.args:  # another job stops it, or what it needs
                 return UnitResult(unit, JobResult.CANCELED, f"conflicts with another job: {sentence(error)}")
             return UnitResult(unit, JobResult.REFUSED, sentence(error))
         return unit, job, await ending
