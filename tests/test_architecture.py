@@ -387,7 +387,7 @@ def test_what_runs_as_root_is_small_and_gets_no_larger() -> None:
     # A third of the parser is the table of config keys: data, from which the documents are made too.
     # 590 lines of it are for containers: a client for two engines, and what the config says of them.
     # 820 lines are for alerts and rules: who ended what, resources, and the keys and messages of both.
-    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 5620
+    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 5625
 
 
 def test_the_helper_imports_nothing_of_the_daemons() -> None:

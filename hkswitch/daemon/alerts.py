@@ -6,6 +6,7 @@ Decides nothing: model/trouble.py does. Knows no HomeKit.
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
@@ -71,6 +72,8 @@ class Alerts:
         self._writing: asyncio.TimerHandle | None = None
         """The timer until judged runs are written."""
         self._commands: set[asyncio.Task[None]] = set()
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """Of each group's commands: the helper runs one at a time, and the last one may still run."""
         self._tell: Callable[[], None] = lambda: None
         self._is_closed = False
         self.regroup(config)
@@ -206,7 +209,8 @@ class Alerts:
 
     async def _run_command(self, group_id: str, state: str, reason: str) -> None:
         try:
-            failure = (await self._host.alert(group_id, state, reason)).failure
+            async with self._turns[group_id]:
+                failure = (await self._host.alert(group_id, state, reason)).failure
         except Exception as error:  # noqa: BLE001 -- a bug there must not hide this
             failure = f"internal error: {error!r}"
         if failure is not None:

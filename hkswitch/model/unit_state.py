@@ -245,7 +245,7 @@ class UnitResult(NamedTuple):
     detail: str = ""
 
     def __str__(self) -> str:
-        if self.job in {JobResult.FAILED, JobResult.ASSERT} and self.detail:
+        if self.job in {JobResult.FAILED, JobResult.ASSERT, JobResult.CANCELED} and self.detail:
             return f"{self.unit} {self.detail}"
         return f"{self.unit} {self.job.value}" + (f" ({self.detail})" if self.detail else "")
 

@@ -20,9 +20,9 @@ FailureCallback = Callable[[str, UnitFailure | None], None]
 
 
 class ReadReason(Protocol):
-    """Reads why a unit failed, in a few words; empty if systemd does not know."""
+    """Reads why a unit failed, in a few words; empty if systemd does not know. None: it ended well."""
 
-    async def __call__(self, unit: str, *, in_start: bool) -> str:
+    async def __call__(self, unit: str, *, in_start: bool) -> str | None:
         """`in_start`: before it was up."""
 
 
@@ -50,7 +50,7 @@ class FailureReports:
         self._spawn = spawn
         self._explained: dict[str, Verdict] = {}
         """The last verdicts whose failures are told, or about to be."""
-        self._reasons: dict[str, tuple[float, str]] = {}
+        self._reasons: dict[str, tuple[float, str | None]] = {}
         """The last reason of each unit, and when it was read."""
 
     def seen(self, path: str, sight: UnitSight) -> None:
@@ -63,7 +63,7 @@ class FailureReports:
             self._explained.pop(path, None)
             if before is not None:
                 self._tell(path, None)
-        elif told is not None and (told.run, told.is_requested) == verdict[:2]:
+        elif told is not None and told.run == verdict.run and told.is_requested >= verdict.is_requested:
             self._tell(path, told)  # it may have been forgotten when the connection was lost
         elif self._explained.get(path) != verdict:
             self._explained[path] = verdict
@@ -76,32 +76,35 @@ class FailureReports:
             self._on_failure(timer, self._failure_of(timer))
 
     async def _explain(self, path: str, verdict: Verdict) -> None:
-        unit = unit_at(path)
         if verdict.is_requested:
-            self._tell_of_run(path, verdict, f"{unit} failed when it was stopped")
+            self._tell_of_run(path, verdict, "failed when it was stopped")
             return
-        reading = asyncio.ensure_future(self._reason(path, unit, verdict))
+        reading = asyncio.ensure_future(self._reason(path, verdict))
         try:
             await asyncio.wait([reading], timeout=REASON_WITHIN_SECONDS)
             is_late = not reading.done()
-            self._tell_of_run(path, verdict, f"{unit} failed" if is_late else f"{unit} {reading.result()}")
+            self._tell_of_run(path, verdict, "failed" if is_late else reading.result())
             if is_late and self._failures.verdict(path) == verdict:
-                self._tell_of_run(path, verdict, f"{unit} {await reading}")
+                self._tell_of_run(path, verdict, await reading)
         finally:
             reading.cancel()
 
-    async def _reason(self, path: str, unit: str, verdict: Verdict) -> str:
+    async def _reason(self, path: str, verdict: Verdict) -> str | None:
         now_seconds = asyncio.get_running_loop().time()
         read_seconds, reason = self._reasons.get(path, (float("-inf"), "failed"))
-        if now_seconds - read_seconds >= REASON_EVERY_SECONDS:
+        if reason is None or now_seconds - read_seconds >= REASON_EVERY_SECONDS:
             self._reasons[path] = now_seconds, reason
-            reason = await self._read_reason(unit, in_start=verdict.in_start) or "failed"
+            reason = await self._read_reason(unit_at(path), in_start=verdict.in_start)
             self._reasons[path] = now_seconds, reason
         return reason
 
-    def _tell_of_run(self, path: str, verdict: Verdict, reason: str) -> None:
-        """Tell a failure, even if the unit has been started again meanwhile."""
-        failure = UnitFailure(verdict.run, verdict.is_requested, reason)
+    def _tell_of_run(self, path: str, verdict: Verdict, reason: str | None) -> None:
+        """Tell a failure, even if the unit has been started again meanwhile.
+
+        A unit that ended well, and waits for its next start, has done what it should: nobody need hear of it.
+        """
+        words = f"{unit_at(path)} {'ended well' if reason is None else reason or 'failed'}"
+        failure = UnitFailure(verdict.run, verdict.is_requested or reason is None, words)
         if self._failures.verdict(path) == verdict:
             self._failures.told[path] = failure
         self._tell(path, failure)

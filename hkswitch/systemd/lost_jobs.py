@@ -82,7 +82,7 @@ async def _result(
         return UnitResult(unit, JobResult.FAILED, why_not_up)
     if health in wanted:
         return UnitResult(unit, JobResult.DONE)
-    why = await starts.why_down(unit) if health is UnitHealth.FAILED else ""
+    why = (await starts.why_down(unit) or "") if health is UnitHealth.FAILED else ""
     return UnitResult(unit, JobResult.FAILED, why or f"is {state}")
 
 

@@ -172,11 +172,13 @@ def result_of_start(asked: str, history: StartHistory, unit: Properties, service
     is_alive = last.state.health in {UnitHealth.UP, UnitHealth.STARTING, UnitHealth.FAILED}
     is_loop = history.went_down is not None and not history.was_stopped and (is_alive or pending_job(unit))
     if now.state.health is UnitHealth.FAILED or is_loop:
-        return UnitResult(asked, JobResult.FAILED, reason(service) or "failed")
+        # How a unit ends when it is stopped is no reason. If the other job's start failed, the unit tells.
+        job = JobResult.CANCELED if history.was_stopped else JobResult.FAILED
+        return UnitResult(asked, job, reason(service) or "failed")
     if now.is_up:
         return UnitResult(asked, JobResult.DONE)
     if history.was_stopped:
-        return UnitResult(asked, JobResult.FAILED, f"was stopped: it is {now.state}")
+        return UnitResult(asked, JobResult.CANCELED, f"was stopped: it is {now.state}")
     if not service:
         return UnitResult(asked, JobResult.DONE)
     if not _ended_well(service):

@@ -138,12 +138,13 @@ class Starts:
         except sdbus.SdBusBaseError as error:
             raise self._connection.lose(error) from error
 
-    async def why_down(self, unit: str, *, in_start: bool = True) -> str:
-        """Explain why a service is not up, like `reason`."""
+    async def why_down(self, unit: str, *, in_start: bool = True) -> str | None:
+        """Explain why a service is not up, like `reason`; None if it has ended well."""
         with suppress(sdbus.SdBusBaseError):
             if unit.endswith(".service"):
                 service = await self._connection.properties(_path_of(unit), SERVICE_INTERFACE)
-                return reason(service, in_start=in_start)
+                has_ended_well = service.get("Result") == "success" and service.get("ExecMainCode")
+                return None if has_ended_well else reason(service, in_start=in_start)
         return ""
 
     async def end_of(self, unit: str) -> tuple[str, bool]:

@@ -222,6 +222,8 @@ class Systemd:
                 job = await self._connection.call(method(unit, mode))
                 ending = self._jobs.ending(job)
         except sdbus.SdBusBaseError as error:
+            if f"{SYSTEMD}.TransactionIsDestructive" in error.args:  # another job stops it, or what it needs
+                return UnitResult(unit, JobResult.CANCELED, f"conflicts with another job: {sentence(error)}")
             return UnitResult(unit, JobResult.REFUSED, sentence(error))
         return unit, job, await ending
 

@@ -54,9 +54,14 @@ class AlarmHost(SimulatedHost):
 
     failure: str | None = None
     error: Exception | None = None
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.may_end.set()
 
     async def alert(self, group_id: str, state: str, reason: str) -> ActionResult:
         await super().alert(group_id, state, reason)
+        await self.may_end.wait()
         if self.error is not None:
             raise self.error
         return ActionResult(self.failure)
@@ -290,6 +295,21 @@ async def test_a_command_that_fails_is_an_error_in_the_log(
         await eventually(lambda: bool(alarm.host.alerts) and not alarm.alerts._commands)
     errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert errors == ([] if line is None else [line])
+
+
+@pytest.mark.usefixtures("well_soon")
+async def test_the_command_of_the_next_trouble_waits_for_that_of_the_last_one(tmp_path: Path) -> None:
+    again = KILLED._replace(run="run 2", reason="httpd.service exited with status 2")
+    async with running(tmp_path) as alarm:
+        alarm.host.may_end.clear()
+        alarm.fail()
+        alarm.recover()
+        await eventually(lambda: not alarm.is_open)
+        alarm.fail(again)
+        alarm.alerts.request_failed("files", Action.START, "no")  # another group's waits for none
+        await eventually(lambda: [group_id for group_id, *_ in alarm.host.alerts] == ["web", "files"])
+        alarm.host.may_end.set()
+        await eventually(lambda: alarm.host.alerts[2:] == [("web", "failed", again.reason)])
 
 
 # Over restarts

@@ -190,6 +190,7 @@ ENDED = UnitResult("b.service", JobResult.DONE, "exited with status 0")
 BROKEN = UnitResult("c.service", JobResult.FAILED, "exited with status 1")
 LATE = UnitResult("d.service", JobResult.TIMEOUT)
 CANCELED = UnitResult("e.service", JobResult.CANCELED)
+STOPPED = UnitResult("g.service", JobResult.CANCELED, "was stopped")
 DEPENDENT = UnitResult("f.service", JobResult.DEPENDENCY)
 
 
@@ -220,12 +221,13 @@ DEPENDENT = UnitResult("f.service", JobResult.DEPENDENCY)
         ),
         ((DEPENDENT,), ActionResult("f.service dependency", went_wrong=True)),
         ((DONE, CANCELED), ActionResult("e.service canceled")),
+        ((STOPPED,), ActionResult("g.service was stopped")),
         ((CANCELED, DEPENDENT), ActionResult("e.service canceled, f.service dependency")),
         ((CANCELED, LATE), ActionResult("e.service canceled, d.service timeout", went_wrong=True)),
     ],
     ids=[
         *("nothing", "done", "one ended", "two ended", "failed", "timeout", "two failed", "ended and failed"),
-        *("dependency", "canceled", "canceled with a dependent", "canceled and timeout"),
+        *("dependency", "canceled", "stopped", "canceled with a dependent", "canceled and timeout"),
     ],
 )
 def test_a_result_says_what_failed_and_notes_what_ended_well(

@@ -42,6 +42,8 @@ class Unit:
     job_result: str = "done"
     held: bool = False
     job: str | None = None
+    is_stopping: bool = False
+    """Whether a stop job of somebody else waits for its turn."""
     kind: str = "notify"
     """The Type of the service: with this one, a start job is done only once the service is up."""
     result: str = "success"
@@ -195,6 +197,9 @@ class FakeSystemd:
         unit = self.units.get(name)
         if unit is None:
             return Message.new_error(message, f"{SYSTEMD}.NoSuchUnit", f"Unit {name} not found.")
+        if unit.is_stopping and message.body[1] == "fail":
+            text = f"Transaction for {name}/restart is destructive."
+            return Message.new_error(message, f"{SYSTEMD}.TransactionIsDestructive", text)
         if unit.job is not None:
             self._end(unit, unit.job, "canceled")
         self.jobs += 1

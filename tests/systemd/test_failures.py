@@ -280,6 +280,25 @@ async def test_a_requested_end_is_told_at_once_and_reads_nothing(fake: FakeSyste
     assert watcher.failures.verdict(fake.units[WEB].path) is None
 
 
+async def test_a_service_that_ended_well_and_is_started_again_is_no_failure_but_a_crash_at_once_is(
+    fake: FakeSystemd, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failure_reports, "REASON_EVERY_SECONDS", 60)
+    fake.reset(Unit(WEB, active="active", sub="running", starts=1))
+    watcher = Watcher()
+    await watcher.watch(systemd, WEB)
+    fake.change(WEB, "activating", "auto-restart")
+    ended = (WEB, failure(1, f"{WEB} ended well", is_requested=True))
+    await watcher.until_told(ended)
+    await watcher.watch(systemd, WEB)
+    assert {*watcher.told} == {ended}
+    fake.units[WEB].starts = 2
+    fake.change(WEB, "active", "running")
+    fake.units[WEB].result, fake.units[WEB].status = "exit-code", 1
+    fake.change(WEB, "activating", "auto-restart")
+    await watcher.until_told((WEB, None), (WEB, EXITED._replace(run=failure(2, "").run)))
+
+
 async def test_a_crash_loop_is_told_each_time_and_its_reason_is_read_once_a_second(
     fake: FakeSystemd, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:

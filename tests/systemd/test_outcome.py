@@ -15,7 +15,7 @@ from hkswitch.systemd.outcome import (
     was_stopped,
 )
 
-DONE, FAILED = JobResult.DONE, JobResult.FAILED
+CANCELED, DONE, FAILED = JobResult.CANCELED, JobResult.DONE, JobResult.FAILED
 BEFORE = UnitSnapshot(UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead"), "")
 
 
@@ -103,8 +103,15 @@ TABLE: dict[str, tuple[StartHistory, dict[str, Any], dict[str, Any], JobResult, 
         history(UP, DEAD, other_jobs=("/job/2",)),
         DEAD,
         service(),
-        FAILED,
+        CANCELED,
         "was stopped: it is inactive (dead)",
+    ),
+    "one that another unit's job stopped, and that ended badly": (
+        history(UP, CRASHED, other_jobs=("/job/2",)),
+        CRASHED,
+        service("exit-code", 1, 1),
+        CANCELED,
+        "exited with status 1",
     ),
     "one that a signal ended well": (
         history(UP, DEAD),

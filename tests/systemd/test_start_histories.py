@@ -84,7 +84,16 @@ def told(
                 ("inactive", "dead", ANOTHER, 1, KILLED),
                 ANOTHER,
             ),
-            "was stopped: it is inactive (dead)",
+            UnitResult(UNIT, JobResult.CANCELED, "was stopped: it is inactive (dead)"),
+        ),
+        (
+            (
+                *STARTED,
+                ("deactivating", "stop-sigterm", ANOTHER, 1, RUNS),
+                ("failed", "failed", ANOTHER, 1, FAILED),
+                ANOTHER,
+            ),
+            UnitResult(UNIT, JobResult.CANCELED, "exited with status 1"),
         ),
         (
             (
@@ -109,6 +118,7 @@ def told(
         "loop-of-clean-exits-252",
         "waits-to-restart",
         "stopped-by-another-job",
+        "stopped-by-another-job-badly",
         "restarted-by-another-job",
         "killed",
         "unmet",
@@ -120,7 +130,7 @@ def test_what_signals_told_says_what_came_of_a_start(
     result = wanted if isinstance(wanted, UnitResult) else UnitResult(UNIT, JobResult.FAILED, wanted)
     history, left, service = told(signals)
     assert result_of_start(UNIT, history, left, service) == result
-    assert history.has_gone_down is (result.job is JobResult.FAILED or bool(result.detail))
+    assert history.has_gone_down is (not result.job.success or bool(result.detail))
 
 
 def test_a_unit_that_another_job_restarts_has_not_fallen_meanwhile() -> None:

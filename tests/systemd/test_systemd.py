@@ -17,12 +17,14 @@ from dbus_fast.aio import MessageBus
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.unit_state import (
     Action,
+    ActionResult,
     ActiveState,
     JobResult,
     LoadState,
     UnitHealth,
     UnitResult,
     UnitState,
+    result_of,
 )
 from hkswitch.systemd import signals, watching
 from hkswitch.systemd.connection import MOST_CALLS_IN_FLIGHT
@@ -240,6 +242,15 @@ async def test_a_unit_without_a_job_is_refused_with_systemds_sentence(
         UnitResult("gone.service", JobResult.REFUSED, "Unit gone.service not found"),
         UnitResult("a.service", JobResult.DONE),
     )
+
+
+async def test_a_restart_that_another_job_prevents_was_canceled_and_has_not_gone_wrong(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    fake.reset(Unit("a.service", active="active", sub="running", is_stopping=True))
+    results = await systemd.run(Action.RESTART, ["a.service"], 0.2)
+    why = "a.service conflicts with another job: Transaction for a.service/restart is destructive"
+    assert result_of(results) == ActionResult(why)
 
 
 async def test_what_jobs_led_to_was_told_before_their_results(fake: FakeSystemd, systemd: Systemd) -> None:
