@@ -54,7 +54,7 @@ CELLS: Final = {
     "test_moving.py": Cell("trixie"),
     "test_pairings.py": Cell("trixie"),
     "test_programs.py": Cell("bookworm"),
-    "test_rules.py": Cell("bookworm"),
+    "test_rules.py": Cell("trixie"),
     "test_samples.py": Cell("trixie"),
     "test_soak.py": Cell("trixie"),
     "test_start_outcomes.py": Cell("bookworm"),

@@ -19,6 +19,7 @@ OWN_HOSTS: Final = (
 
 ENGINE_HOST: Final = (
     *("test_containers.py", "test_container_changes.py", "test_compose.py", "test_engines_away.py"),
+    "test_container_rules.py",
 )
 """Files that share a host with Docker and Podman."""
 
@@ -31,12 +32,15 @@ OTHER_HOSTS: Final = {
     "test_trust.py": "second host",
     "test_hostile_input.py": "third host",
     "test_sudo_reasons.py": "third host",
+    "test_alerts.py": "fourth host",
+    "test_rules.py": "fourth host",
 }
-"""Files that run on an additional host of each release: host tests mostly wait, so three hosts are faster."""
+"""Files that run on an additional host of each release: host tests mostly wait, so four hosts are faster."""
 
 
 SLOWEST_FIRST: Final = (
-    *("trixie, second host", "test_fresh.py", "trixie", "engines", "trixie, third host", "bookworm"),
+    *("trixie, second host", "test_fresh.py", "trixie", "engines", "trixie, fourth host"),
+    *("trixie, third host", "bookworm"),
     *("test_recipes.py", "bookworm, second host", "test_upgrades.py", "test_vpn_recipe.py", "test_deb.py"),
     *("test_exits.py", "test_firewalls.py"),
 )
