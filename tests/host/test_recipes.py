@@ -457,8 +457,10 @@ def test_the_doctor_and_add_know_the_containers_and_similar_ones(
 
 @every(CONTAINER, OF_PODMAN)
 def test_an_engine_that_hides_its_containers_from_systemd_is_found_by_check_and_doctor(
-    host: Host, recipe: Recipe, service: Service
+    host: Host, recipe: Recipe, service: Service, exhaustive: bool
 ) -> None:
+    if recipe.title == CONTAINER and not exhaustive:
+        return  # dockerd restarts slowly; Podman's case has the same words
     file, text, restart, create = WITHOUT_SCOPES[recipe.title]
     config = recipe.files[CONFIG].rstrip() + "\n    restart_when: {cpu_percent: 65}\n"
     said: list[str] = []
