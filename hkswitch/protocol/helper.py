@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from hkswitch.model.group import MOST_ACCESSORIES
 from hkswitch.model.unit_state import (
     Action,
     GroupState,
@@ -41,9 +42,6 @@ LONGEST_DETAIL: Final = 500
 """Characters in a reason or a detail."""
 
 LONGEST_TOKEN: Final = 64
-
-MOST_SAMPLED: Final = 149
-"""Groups; a bridge cannot have more."""
 
 ALERT_STATES: Final = frozenset({*GroupState, "unknown"})
 
@@ -259,9 +257,9 @@ def _alert(body: dict[str, Any]) -> Alert:
 
 def _sampled(body: dict[str, Any]) -> tuple[str, ...]:
     match body["sampled"]:
-        case [*groups] if len(groups) <= MOST_SAMPLED and all(isinstance(group, str) for group in groups):
+        case [*groups] if len(groups) <= MOST_ACCESSORIES and all(isinstance(group, str) for group in groups):
             return tuple(groups)
-    raise MalformedMessage(f"'sampled' must be a list of at most {MOST_SAMPLED} groups")
+    raise MalformedMessage(f"'sampled' must be a list of at most {MOST_ACCESSORIES} groups")
 
 
 def _confirm(body: dict[str, Any]) -> int:
