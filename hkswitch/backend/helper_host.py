@@ -126,7 +126,7 @@ class HelperHost:
         request = Request(next(self._numbers), action, group_id, token, confirm_ms, by_rule)
         was_on = group is not None and self._state(group) is GroupState.ON
         try:
-            await self._turn_of(request.id)
+            await self._turn_of(request)
             session = await self._client.session(within_seconds=0)
             finished = await session.request(request, accepted)
         except RequestRefused as refusal:
@@ -149,18 +149,18 @@ class HelperHost:
             return ActionResult(str(failure))
         return result_of(finished.units)
 
-    async def _turn_of(self, number: int) -> None:
+    async def _turn_of(self, request: Request) -> None:
         """Wait, up to a limit, for a helper that has reported everything and for older requests."""
 
         def is_next() -> bool:
-            return self._waiting[0] == number
+            return self._waiting[0] == request.id
 
-        self._waiting.append(number)
+        self._waiting.append(request.id)
         try:
             if not await self._news.until(lambda: self._has_reported() and is_next(), TAP_WAITS_SECONDS):
                 await self._news.until(is_next, TAP_WAITS_SECONDS)  # older requests give up at the same time
         finally:
-            self._waiting.remove(number)
+            self._waiting.remove(request.id)
             self._news.wake()
 
     async def close(self) -> None:
