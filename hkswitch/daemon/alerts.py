@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
 from hkswitch.backend import Host
+from hkswitch.daemon.event_timers import EventTimers
 from hkswitch.daemon.kept_alerts import KeptAlerts, KeptRules, plain
 from hkswitch.model.config import Config
 from hkswitch.model.group import Group
@@ -68,7 +69,7 @@ class Alerts:
         self._file = file
         self._kept = file.read()
         self._latches: dict[str, Latch] = {}
-        self._timers: dict[tuple[str, type[TroubleEvent]], asyncio.TimerHandle] = {}
+        self._timers = EventTimers[TroubleEvent](self._step)
         self._writing: asyncio.TimerHandle | None = None
         """The timer until judged runs are written."""
         self._commands: set[asyncio.Task[None]] = set()
@@ -91,7 +92,7 @@ class Alerts:
             self._display.show_alert(group.id, detected=self._latches[group.id].is_open)
             self._step(group.id, GroupChanged(group))
         for group_id in before.keys() - self._latches.keys():
-            self._stop_timers(group_id)
+            self._timers.stop_group(group_id)
         self._forget_all_but(
             {group.id for group in wanted}, {each.id for each in config.groups if each.restart_when}
         )
@@ -155,8 +156,7 @@ class Alerts:
     async def close(self) -> None:
         """Write what is not yet written, and end the commands that still run."""
         self._is_closed = True
-        for group_id in self._latches:
-            self._stop_timers(group_id)
+        self._timers.stop()
         self._write()
         self._file.close()
         for command in self._commands:
@@ -187,9 +187,9 @@ class Alerts:
                 self._show(group_id, detected=False)
                 _log.info("%s: alert ended", group_id)
             case AwaitWell(number):
-                self._await(WELL_SECONDS, group_id, StayedWell(number))
+                self._timers.start(WELL_SECONDS, group_id, StayedWell(number))
             case AwaitCheck(number):
-                self._await(latch.group.timeout_seconds, group_id, CheckOverdue(number))
+                self._timers.start(latch.group.timeout_seconds, group_id, CheckOverdue(number))
 
     def _opened(self, latch: Latch, reason: str) -> None:
         group_id, reason = latch.group.id, plain(reason)
@@ -215,17 +215,6 @@ class Alerts:
             failure = f"internal error: {error!r}"
         if failure is not None:
             _log.error("%s: alert_command failed: %s", group_id, failure)
-
-    def _await(self, seconds: float, group_id: str, event: TroubleEvent) -> None:
-        """Pass this event to the latch later; a newer one of the same kind replaces it."""
-        kind = group_id, type(event)
-        if (older := self._timers.pop(kind, None)) is not None:
-            older.cancel()
-        self._timers[kind] = asyncio.get_running_loop().call_later(seconds, self._step, group_id, event)
-
-    def _stop_timers(self, group_id: str) -> None:
-        for kind in [kind for kind in self._timers if kind[0] == group_id]:
-            self._timers.pop(kind).cancel()
 
     # The file
 

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, Protocol
 
 from hkswitch.backend import NOT_IN_ACTIONS, Host
 from hkswitch.daemon import debug_log
+from hkswitch.daemon.event_timers import EventTimers
 from hkswitch.daemon.requests import ActionRequest, Write
 from hkswitch.model import switch_events
 from hkswitch.model.errors import Failure
@@ -84,7 +85,7 @@ class Switchboard:
         self._writes: dict[int, Write] = {}
         self._newest: dict[str, ActionRequest] = {}
         """The newest request of each group, running or ended."""
-        self._awaited: dict[tuple[str, type[Event]], asyncio.TimerHandle] = {}
+        self._awaited = EventTimers[Event](self._step)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Event] = set()
         self._is_closed = False
@@ -193,8 +194,7 @@ class Switchboard:
         self._is_closed = True
         for write in self._writes.values():
             write.settle(ok=False)
-        for timer in self._awaited.values():
-            timer.cancel()
+        self._awaited.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -220,13 +220,6 @@ class Switchboard:
             self._debug(group_id, decision)
             self._carry_out(group_id, decision)
 
-    def _await(self, seconds: float, group_id: str, event: Event) -> None:
-        """Pass this event to the switch later; a newer one of the same kind replaces it."""
-        kind = group_id, type(event)
-        if (older := self._awaited.pop(kind, None)) is not None:
-            older.cancel()
-        self._awaited[kind] = self._later(seconds, group_id, event)
-
     def _later(self, seconds: float, group_id: str, event: Event) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(seconds, self._step, group_id, event)
 
@@ -243,9 +236,9 @@ class Switchboard:
             case switch_events.Available(available):
                 self._display.set_available(group_id, available=available)
             case switch_events.AwaitKnown(number):
-                self._await(KNOWN_WITHIN_SECONDS, group_id, switch_events.StayedUnknown(number))
+                self._awaited.start(KNOWN_WITHIN_SECONDS, group_id, switch_events.StayedUnknown(number))
             case switch_events.AwaitStable(number):
-                self._await(STABLE_AFTER_SECONDS, group_id, switch_events.StayedUp(number))
+                self._awaited.start(STABLE_AFTER_SECONDS, group_id, switch_events.StayedUp(number))
             case switch_events.Changed(state):
                 self._changed(group_id, state)
             case switch_events.RequestFailed(action, failure):

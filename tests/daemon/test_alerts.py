@@ -410,20 +410,20 @@ async def test_a_reload_arms_no_rule(tmp_path: Path) -> None:
 async def test_a_group_that_is_removed_leaves_no_timer(tmp_path: Path) -> None:
     async with running(tmp_path) as alarm:
         alarm.alerts.request_failed("web", Action.START, "no")
-        assert len(alarm.alerts._timers) == 1
+        assert len(alarm.alerts._timers._timers) == 1
         await alarm.reload(FILES)
-        assert alarm.alerts._timers == {}
+        assert alarm.alerts._timers._timers == {}
 
 
 async def test_after_its_end_nothing_runs_or_is_told_any_more(tmp_path: Path) -> None:
     async with running(tmp_path) as alarm:
         alarm.alerts.request_failed("web", Action.START, "no")
         alarm.fail(STOPPED)
-    assert alarm.alerts._timers == {}
+    assert alarm.alerts._timers._timers == {}
     assert asyncio.all_tasks() == {asyncio.current_task()}
     alarm.shown.clear()
     alarm.alerts.request_failed("files", Action.START, "no")
-    assert (alarm.shown, alarm.alerts._timers, alarm.alerts._writing) == ([], {}, None)
+    assert (alarm.shown, alarm.alerts._timers._timers, alarm.alerts._writing) == ([], {}, None)
 
 
 # Writes
