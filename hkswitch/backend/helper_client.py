@@ -2,18 +2,20 @@
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
-from hkswitch.backend.helper_session import End, HelperGone, HelperSession
+from hkswitch.backend.helper_session import End, HelperGone, HelperSession, Terms
 from hkswitch.backend.helper_stderr import HelperStderr
+from hkswitch.backend.host_log import prefix_of
 from hkswitch.protocol.helper import Update
-
-READY_WITHIN_SECONDS: Final = 10
-BACK_OFF_SECONDS: Final = (0.1, 0.5, 1, 2, 5, 10, 30)
 
 GOOD_AFTER_SECONDS: Final = 10
 """A helper that ran this long did not end for the same reason as the one before it."""
+
+MOST_REASONS: Final = 20
+"""Different reasons that are logged until a helper runs for long again; each is logged once."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,8 +30,15 @@ class HelperConnection(Protocol):
 class Transport(Protocol):
     """A transport to a helper, across the trust boundary."""
 
+    @property
+    def terms(self) -> Terms:
+        """What is expected of the helper."""
+
     async def open(self, session: HelperSession) -> HelperConnection:
         """Start or reach a helper, and carry its lines; raises `HelperGone`."""
+
+    def pause_seconds(self, why_gone: str, attempt: int) -> float:
+        """Return how long to wait before the next attempt; `attempt` counts those that failed in a row."""
 
     def explain(self, why_gone: str) -> str:
         """Return one sentence for the log: why the helper is gone, and what to do."""
@@ -60,12 +69,23 @@ class HelperClient:
     def __init__(self, transport: Transport) -> None:
         """Starts nothing yet: `keep_running` does."""
         self._transport = transport
-        self._stderr = HelperStderr()
+        self._host = transport.terms.host
+        self._stderr = HelperStderr(self._host)
         self._session: HelperSession | None = None
         self._is_ready = asyncio.Event()
+        self._retry = asyncio.Event()
         self._why_gone = "it has not been started yet"
+        self._ready_since_seconds: float | None = None
+        """Since when the current or last helper was ready; None if it never was."""
+        self.connected_since_unix_seconds = 0
+        """Since when the current helper is ready."""
         self.was_tried = False
         """Whether a helper has been ready, or has failed to start, at least once."""
+
+    @property
+    def current(self) -> HelperSession | None:
+        """The session of the helper that is ready, if one is."""
+        return self._session
 
     @property
     def why_gone(self) -> str:
@@ -77,6 +97,11 @@ class HelperClient:
         hint = self._transport.hint(self.why_gone)
         return f"{hint} ({self.why_gone})" if hint else self.why_gone
 
+    def retry(self) -> None:
+        """Make the next attempt at once: something may have changed."""
+        if self._session is None:
+            self._retry.set()
+
     async def session(self, within_seconds: float) -> HelperSession:
         """Return the session of the current helper, or of the next within this time; raises `HelperGone`."""
         with suppress(TimeoutError):
@@ -86,25 +111,34 @@ class HelperClient:
                     if self._session is not None and not self._session.ended.done():
                         return self._session
                     await asyncio.sleep(0)  # it has just ended, and `keep_running` is about to notice
-        raise HelperGone(self._why_gone)
+        raise HelperGone(self._why_gone, self._host)
 
     async def keep_running(self, listener: HelperListener) -> NoReturn:
         """Start the helper, and restart it whenever it ends, until cancelled."""
-        loop, attempt, said = asyncio.get_running_loop(), 0, ""
+        attempt, said = 0, set[str]()
         while True:
-            began_seconds = loop.time()
             end = await self._live_once(listener)
-            if loop.time() - began_seconds >= GOOD_AFTER_SECONDS:
-                attempt, said = 0, ""
+            if self._was_good():
+                attempt, said = 0, set()
                 self._stderr.forget()
-            if end.why != said:
-                _log.error("%s", self._transport.explain(end.why))
-                said = end.why
-            await asyncio.sleep(BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)])
+            if end.why not in said and len(said) < MOST_REASONS:
+                _log.error("%s%s", prefix_of(self._host), self._transport.explain(end.why))
+                said.add(end.why)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._transport.pause_seconds(end.why, attempt)):
+                    await self._retry.wait()
+            self._retry.clear()
             attempt += 1
 
+    def _was_good(self) -> bool:
+        since_seconds = self._ready_since_seconds
+        now_seconds = asyncio.get_running_loop().time()
+        return since_seconds is not None and now_seconds - since_seconds >= GOOD_AFTER_SECONDS
+
     async def _live_once(self, listener: HelperListener) -> End:
-        session = HelperSession(listener.reported, listener.config_checked, self._stderr)
+        terms = self._transport.terms
+        session = HelperSession(listener.reported, listener.config_checked, self._stderr, terms)
+        self._ready_since_seconds = None
         try:
             connection = await self._transport.open(session)
         except HelperGone as gone:
@@ -120,17 +154,19 @@ class HelperClient:
 
     async def _lived(self, session: HelperSession, listener: HelperListener) -> End:
         try:
-            async with asyncio.timeout(READY_WITHIN_SECONDS):
+            async with asyncio.timeout(within_seconds := self._transport.terms.ready_within_seconds):
                 await session.hello
         except TimeoutError:
             said = f" ({self._stderr.lines[-1]})" if self._stderr.lines else ""
-            return End(f"it was not ready within {READY_WITHIN_SECONDS} s{said}")
+            return End(f"it was not ready within {within_seconds} s{said}")
         except HelperGone as gone:
             return End(gone.why)
         self._session = session
         self.was_tried = True
         self._is_ready.set()
-        _log.info("the helper is ready")
+        self._ready_since_seconds = asyncio.get_running_loop().time()
+        self.connected_since_unix_seconds = int(time.time())
+        _log.info("%sthe helper is ready", prefix_of(self._host))
         listener.started(session)
         return await session.live()
 

@@ -14,12 +14,16 @@ from hkswitch.backend.helper_client import HelperClient, Transport
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession, RequestRefused
 from hkswitch.backend.host_log import HostLog
 from hkswitch.backend.interrupted_request import InterruptedRequest
-from hkswitch.backend.reported_state import ReportedState, changed_groups
+from hkswitch.backend.known_groups import KnownGroups, id_there
+from hkswitch.backend.reported_state import ReportedState, changed_groups, missing_groups
+from hkswitch.backend.request_turns import RequestTurns
 from hkswitch.backend.retained_results import RetainedResults
 from hkswitch.backend.wakeups import Wakeups
+from hkswitch.model.elsewhere import RemoteHost
 from hkswitch.model.group import Group
 from hkswitch.model.printable import one_line
 from hkswitch.model.switch_events import Observed, RequestOrigin
+from hkswitch.model.told_group import is_untold
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult, UnitState, result_of
 from hkswitch.protocol.helper import (
     CONFIRM_AT_LENGTH_MS,
@@ -54,10 +58,13 @@ STARTING_WITHIN_SECONDS: Final = 2
 class HelperHost:
     """The groups of one machine, reached through its helper."""
 
-    def __init__(self, groups: Collection[Group], transport: Transport) -> None:
-        """Starts nothing yet: `open` does."""
+    def __init__(
+        self, groups: Collection[Group], transport: Transport, host: RemoteHost | None = None
+    ) -> None:
+        """Starts nothing yet: `open` does. Of `groups`, only those of `host` count; None is this machine."""
         self._client = HelperClient(transport)
-        self._groups = {group.id: group for group in groups}
+        self._name = "" if host is None else host.name
+        self._groups = KnownGroups(groups, host)
         self._observer: Observer | None = None
         self._session: HelperSession | None = None
         self._is_new = False
@@ -65,14 +72,12 @@ class HelperHost:
         self._reported: ReportedState | None = None
         self._incoming = ReportedState(self._groups)
         self._retained = RetainedResults(self._forget_probes)
-        self._tokens = {group.id: group.token for group in groups}
         self._forget_timer: asyncio.TimerHandle | None = None
         self._config_problem = ""
-        self._log = HostLog()
+        self._log = HostLog(self._name)
         self._numbers = count(1)
-        self._waiting: list[int] = []
-        """The requests that wait for a helper, oldest first."""
         self._news = Wakeups()
+        self._turns = RequestTurns(self._news, self._has_reported, TAP_WAITS_SECONDS)
         self._running: asyncio.Task[NoReturn] | None = None
 
     # For the daemon
@@ -85,8 +90,7 @@ class HelperHost:
 
     async def watch(self, groups: Collection[Group]) -> None:
         """Serve these groups from now on. Reports about groups that did not change stay valid."""
-        self._groups = {group.id: group for group in groups}
-        self._tokens = {group.id: group.token for group in groups}
+        self._groups.regroup(groups)
         self._epoch += 1
         self._incoming = ReportedState(self._groups)
         self._show(self._groups)
@@ -107,8 +111,9 @@ class HelperHost:
         """Return what is wrong with the config on disk, if it is not the one in force."""
         if self._config_problem or self._reported is None or self._reported is not self._incoming:
             return self._config_problem
-        stale = [group_id for group_id in self._groups if not self._means_the_same(group_id)]
-        return changed_groups(stale) if stale else ""
+        if self._name:
+            return missing_groups(self._groups.untold(), self._name)
+        return changed_groups([group.id for group in self._groups.groups if not self._means_the_same(group)])
 
     async def until_broken(self) -> NoReturn:
         """Wait until a task that `open` started fails because of a bug, and raise its exception."""
@@ -119,28 +124,30 @@ class HelperHost:
         self, action: Action, group_id: str, accepted: Callable[[], None], origin: RequestOrigin
     ) -> ActionResult:
         """Have the helper perform an action, once; the resulting states are reported before this returns."""
-        group = self._groups.get(group_id)
-        token = self._tokens.get(group_id, "")
+        group = self._groups.with_id(group_id)
+        if group is None:
+            return ActionResult(f"there is no group {group_id}")
+        token = self._groups.token(group)
         confirm_ms = CONFIRM_AT_LENGTH_MS if origin is RequestOrigin.USER else CONFIRM_MS
         by_rule = origin is RequestOrigin.RULE
-        request = Request(next(self._numbers), action, group_id, token, confirm_ms, by_rule)
-        was_on = group is not None and self._state(group) is GroupState.ON
+        request = Request(next(self._numbers), action, id_there(group), token, confirm_ms, by_rule)
+        was_on = self._state(group) is GroupState.ON
         try:
-            await self._turn_of(request)
+            await self._turns.turn_of(request.id)
             session = await self._client.session(within_seconds=0)
             finished = await session.request(request, accepted)
         except RequestRefused as refusal:
             return ActionResult(str(refusal))
         except HelperGone as gone:
             # Without a status, no later state tells whether the command succeeded.
-            if gone.accepted and group is not None and not group.runs_each_time:
+            if gone.accepted and not group.runs_each_time:
                 return await self._outcome(action, group, str(gone), was_on=was_on)
             return ActionResult(str(gone))
         return ActionResult(superseded=True) if finished.superseded else result_of(finished.units)
 
     async def alert(self, group_id: str, state: str, reason: str) -> ActionResult:
         """Have the helper run the config's alert command."""
-        token = self._tokens.get(group_id, "")
+        token = self._groups.config_token(group_id)
         alert = Alert(next(self._numbers), group_id, token, state, reason)
         try:
             session = await self._client.session(within_seconds=TOLD_WITHIN_SECONDS)
@@ -148,20 +155,6 @@ class HelperHost:
         except (RequestRefused, HelperGone) as failure:
             return ActionResult(str(failure))
         return result_of(finished.units)
-
-    async def _turn_of(self, request: Request) -> None:
-        """Wait, up to a limit, for a helper that has reported everything and for older requests."""
-
-        def is_next() -> bool:
-            return self._waiting[0] == request.id
-
-        self._waiting.append(request.id)
-        try:
-            if not await self._news.until(lambda: self._has_reported() and is_next(), TAP_WAITS_SECONDS):
-                await self._news.until(is_next, TAP_WAITS_SECONDS)  # older requests give up at the same time
-        finally:
-            self._waiting.remove(request.id)
-            self._news.wake()
 
     async def close(self) -> None:
         """End the helper."""
@@ -189,6 +182,8 @@ class HelperHost:
             self._note_answers(update.probes)
             self._log.probes(update.probes, self._incoming.probes)
             self._doubt_what_changes(update.units)
+        if isinstance(update, GroupUpdate):
+            self._groups.learn(update)
         concerned = self._incoming.take(update)
         if self._incoming is self._reported:
             self._show(concerned)
@@ -202,14 +197,14 @@ class HelperHost:
     def _take_samples(self, update: SamplesUpdate) -> None:
         if self._reported is None or self._reported is not self._incoming:
             return
-        for group_id in self._sampled:
-            sample = self._reported.sample(group_id, self._tokens.get(group_id, ""), update)
-            if sample is not None and self._observer is not None:
-                self._observer.sampled(group_id, sample)
+        for group in self._groups.groups:
+            sample = self._reported.sample(id_there(group), self._groups.token(group), update)
+            if group.restart_when and sample is not None and self._observer is not None:
+                self._observer.sampled(group.id, sample)
 
     @property
     def _sampled(self) -> tuple[str, ...]:
-        return tuple(group.id for group in self._groups.values() if group.restart_when)
+        return tuple(id_there(group) for group in self._groups.groups if group.restart_when)
 
     def config_checked(self, problem: str) -> None:
         """Note whether root accepts the config on disk."""
@@ -274,30 +269,32 @@ class HelperHost:
 
     def _observed(self, group: Group) -> Observed:
         if self._reported is None:
-            return Observed(None, None, str(HelperGone(self._client.why_gone or "it has not answered yet")))
-        if not self._means_the_same(group.id):
+            gone = HelperGone(self._client.why_gone or "it has not answered yet", self._name)
+            return Observed(None, None, str(gone))
+        if not self._means_the_same(group):
             if self._config_problem:
                 return Observed(None, None, self._config_problem)
             if self._reported is not self._incoming and self._session is not None:
                 return Observed({})  # the helper is about to report the new group
-        return self._reported.observed(
-            group.id, self._tokens.get(group.id, "")
-        )  # a reload may have removed it
+            if self._name and is_untold(group):
+                return Observed(None, None, missing_groups((id_there(group),), self._name))
+        observed = self._reported.observed(id_there(group), self._groups.token(group))
+        return observed._replace(group=group) if self._name else observed
 
-    def _means_the_same(self, group_id: str) -> bool:
+    def _means_the_same(self, group: Group) -> bool:
         """Tell whether the group is the same in root's config and in the daemon's."""
-        return self._reported is not None and self._reported.has(group_id, self._tokens.get(group_id, ""))
+        return self._reported is not None and self._reported.has(id_there(group), self._groups.token(group))
 
     def _state(self, group: Group) -> GroupState | None:
         observed = self._observed(group)
         return None if observed.units is None else group.state(observed.units, observed.probe_result)
 
-    def _show(self, group_ids: Collection[str]) -> None:
+    def _show(self, ids_there: Collection[str]) -> None:
         """Tell the observer the state of these groups."""
-        for group_id in group_ids:
-            group = self._groups.get(group_id)
+        for there in tuple(ids_there):
+            group = self._groups.get(there)
             if group is not None and self._observer is not None:
-                self._observer.observed(group_id, self._observed(group))
+                self._observer.observed(group.id, self._observed(group))
         self._news.wake()
 
     def _notice(self) -> None:
@@ -314,7 +311,7 @@ class HelperHost:
         """Tell whether no more reports are due: all have arrived, or there is no helper."""
         if self._session is None:
             return self._client.was_tried
-        return self._reported is self._incoming and not any(map(self._is_unanswered, self._groups.values()))
+        return self._reported is self._incoming and not any(map(self._is_unanswered, self._groups.groups))
 
     def _is_unanswered(self, group: Group) -> bool:
         observed = self._observed(group)
@@ -328,7 +325,7 @@ class HelperHost:
         After a stop, failed units count as off.
         """
         observed = self._observed(group)
-        if group.id in self._retained or observed.units is None:
+        if id_there(group) in self._retained or observed.units is None:
             return None
         state = self._state(group)
         is_left = (action, state) == (Action.STOP, GroupState.FAILED)
@@ -347,7 +344,8 @@ class HelperHost:
             return self._reported is not None and self._reported is not before
 
         def is_over() -> bool:
-            is_another = self._tokens.get(group.id) != group.token or not self._means_the_same(group.id)
+            current = self._groups.with_id(group.id)
+            is_another = current is None or current.token != group.token or not self._means_the_same(group)
             return is_another or request.has_settled(state())
 
         if not await self._news.until(has_reported, TOLD_WITHIN_SECONDS):

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from hkswitch.backend import NOT_IN_ACTIONS
 from hkswitch.backend.debug_log import described
@@ -35,24 +35,39 @@ from hkswitch.protocol.helper import (
     SamplesUpdate,
     StatesUpdate,
     Update,
-    encode_message,
 )
+from hkswitch.protocol.helper_dialect import encode_for, missing_in
 from hkswitch.protocol.helper_replies import parse_reply
 from hkswitch.protocol.json_lines import MalformedMessage
-
-SILENCE_SECONDS: Final = 5
-"""The interval between pings, and the time limit for an answer to one."""
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 
+class Terms(NamedTuple):
+    """What is expected of a helper."""
+
+    host: str = ""
+    """The other host that it runs on; empty for this machine."""
+    ready_within_seconds: float = 10
+    silence_seconds: float = 5
+    """The interval between pings, and the time limit for an answer to one."""
+    protocols: frozenset[int] = frozenset({HELPER_PROTOCOL})
+    wrong_protocol: str = "run `sudo systemctl restart hkswitch`"
+    """What to do about a helper with another protocol."""
+    longest_line_bytes: int = LONGEST_REPLY_BYTES
+
+
+LOCAL: Final = Terms()
+
+
 class HelperGone(Failure):
     """A missing helper, or one that ended before it reported the result of a request."""
 
-    def __init__(self, why: str, *, accepted: bool = False) -> None:
-        """`accepted`: the helper had begun to carry out the request."""
-        super().__init__(f"the helper is not running ({why})")
+    def __init__(self, why: str, host: str = "", *, accepted: bool = False) -> None:
+        """`accepted`: the helper had begun to carry out the request. `host` is empty for this machine."""
+        what = f"the host {host} is not connected" if host else "the helper is not running"
+        super().__init__(f"{what} ({why})")
         self.why = why
         self.accepted = accepted
 
@@ -92,11 +107,18 @@ class HelperSession:
         tell: Callable[[Update], None],
         tell_config: Callable[[str], None],
         stderr: HelperStderr | None = None,
+        terms: Terms = LOCAL,
     ) -> None:
         """`tell` receives states, and `tell_config` the reason why the helper rejects its config.
 
         `stderr` has the lines of earlier helpers.
         """
+        self._terms = terms
+        self._protocol = HELPER_PROTOCOL
+        self._pinged = 0, 0.0
+        """The number of the last ping, and when it was sent."""
+        self.round_trip_seconds: float | None = None
+        """How long the helper took to answer the last ping that it answered."""
         self._tell = tell
         self._tell_config = tell_config
         self._write: Callable[[bytes], None] | None = None
@@ -110,10 +132,10 @@ class HelperSession:
         self._pending: dict[int, _Pending] = {}
         self._pings = count(1)
         self._pongs: dict[int, asyncio.Future[None]] = {}
-        self._replies = _Lines(self._reply)
+        self._replies = _Lines(self._reply, terms.longest_line_bytes)
         self.stderr = stderr or HelperStderr()
         self.stderr.begin()
-        self._errors = _Lines(self._take_stderr)
+        self._errors = _Lines(self._take_stderr, terms.longest_line_bytes)
 
     # For the transport
 
@@ -143,10 +165,15 @@ class HelperSession:
         end = End(why or next(reversed(self.stderr.lines), "it gave no reason"), was_silent)
         self.ended.set_result(end)
         for pending in self._pending.values():
-            _fail(pending.finished, HelperGone(end.why, accepted=pending.is_accepted))
-        _fail(self.hello, HelperGone(end.why))
+            _fail(pending.finished, HelperGone(end.why, self._terms.host, accepted=pending.is_accepted))
+        _fail(self.hello, HelperGone(end.why, self._terms.host))
 
     # For callers
+
+    @property
+    def missing(self) -> str:
+        """What the helper does not do because it is older; empty if it does everything."""
+        return missing_in(self._protocol)
 
     def observe(self, epoch: int, sampled: tuple[str, ...] = ()) -> None:
         """Have the helper report everything again, and the resources of groups; older reports are dropped."""
@@ -156,7 +183,7 @@ class HelperSession:
     async def request(self, request: Request | Alert, accepted: Callable[[], None]) -> Finished:
         """Have a request carried out; raises `HelperGone` or `RequestRefused`."""
         if self.ended.done():
-            raise HelperGone(self.ended.result().why)
+            raise HelperGone(self.ended.result().why, self._terms.host)
         finished: asyncio.Future[Finished] = asyncio.get_running_loop().create_future()
         self._pending[request.id] = _Pending(accepted, finished)
         try:
@@ -179,18 +206,19 @@ class HelperSession:
     async def live(self) -> End:
         """Ping the helper until its end; any line counts as a reply."""
         while not self.ended.done():
-            lines = self._lines
-            self.send(Ping(next(self._pings)))
-            await asyncio.wait([self.ended], timeout=SILENCE_SECONDS)
+            lines, number, limit_seconds = self._lines, next(self._pings), self._terms.silence_seconds
+            self._pinged = number, asyncio.get_running_loop().time()
+            self.send(Ping(number))
+            await asyncio.wait([self.ended], timeout=limit_seconds)
             if self._lines == lines:
-                self.end(f"it did not answer within {SILENCE_SECONDS} s", was_silent=True)
+                self.end(f"it did not answer within {limit_seconds} s", was_silent=True)
         return self.ended.result()
 
     def send(self, message: DaemonMessage) -> None:
         """Write a message; if it is lost, the helper's silence reveals it."""
         assert self._write is not None  # noqa: S101 -- begin() came first
         self._debug("to the helper", message)
-        self._write(encode_message(message))
+        self._write(encode_for(message, self._protocol))
 
     # From the helper
 
@@ -205,9 +233,10 @@ class HelperSession:
     def _take(self, reply: Reply) -> None:
         self._debug("from the helper", reply)
         match reply:
-            case Hello(version, protocol) if protocol != HELPER_PROTOCOL:
-                self.end(f"it is version {version} of hkswitch; run `sudo systemctl restart hkswitch`")
-            case Hello():
+            case Hello(version, protocol) if protocol not in self._terms.protocols:
+                self.end(f"it is version {version} of hkswitch; {self._terms.wrong_protocol}")
+            case Hello(_, protocol):
+                self._protocol = protocol
                 self.stderr.begin()  # sudo may have printed warnings before it started the helper
                 _resolve(self.hello, reply)
             case Accepted(request_id) if (pending := self._pending.get(request_id)) is not None:
@@ -219,8 +248,8 @@ class HelperSession:
                 _fail(pending.finished, _refusal(reason))
             case Refused(None, reason):
                 _log.warning("the helper rejected a malformed request: %s", reason)
-            case Pong(number) if (pong := self._pongs.get(number)) is not None:
-                _resolve(pong, None)
+            case Pong(number):
+                self._ponged(number)
             case ConfigUpdate(problem):
                 self._tell_config(problem)
             case GroupUpdate() | StatesUpdate() | SamplesUpdate() | Lost() | Complete() if (
@@ -228,7 +257,14 @@ class HelperSession:
             ):
                 self._tell(reply)
             case _:
-                pass  # a pong, an older epoch, or the end of a request that was cancelled
+                pass  # an older epoch, or the end of a request that was cancelled
+
+    def _ponged(self, number: int) -> None:
+        sent_number, sent_seconds = self._pinged
+        if number == sent_number:
+            self.round_trip_seconds = asyncio.get_running_loop().time() - sent_seconds
+        if (pong := self._pongs.get(number)) is not None:
+            _resolve(pong, None)
 
     def _debug(self, direction: str, message: DaemonMessage | Reply) -> None:
         if _log.isEnabledFor(logging.DEBUG) and (text := described(message)):
@@ -244,13 +280,14 @@ class _Lines:
     """Received bytes, split into lines for `sink`; raises `MalformedMessage` if one is too long."""
 
     sink: Callable[[bytes], None]
+    longest_bytes: int
     _rest: bytes = field(init=False, default=b"")
 
     def feed(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self.sink(line)
-        if len(self._rest) > LONGEST_REPLY_BYTES:
+        if len(self._rest) > self.longest_bytes:
             raise MalformedMessage("it is too long")
 
 

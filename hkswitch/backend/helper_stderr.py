@@ -8,6 +8,7 @@ import logging
 from collections import deque
 from typing import Final
 
+from hkswitch.backend.host_log import prefix_of
 from hkswitch.model.printable import printable
 
 MOST_KEPT: Final = 20
@@ -23,7 +24,9 @@ _log = logging.getLogger(__name__)
 class HelperStderr:
     """The lines of successive helpers, and the rate limit of their log."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "") -> None:
+        """`host` is empty for this machine."""
+        self._prefix = prefix_of(host)
         self._kept: deque[str] = deque(maxlen=MOST_KEPT)
         self._known: set[str] = set()
         self._until_seconds = 0.0
@@ -54,12 +57,13 @@ class HelperStderr:
         if len(self._known) < MOST_KNOWN:
             self._known.add(line)
         if self._is_due(now_seconds):
-            _log.warning("%s", line)
+            _log.warning("%s%s", self._prefix, line)
 
     def _is_due(self, now_seconds: float) -> bool:
         if now_seconds >= self._until_seconds:
             if self._left_out:
-                _log.warning("suppressed lines of the helper's standard error: %d", self._left_out)
+                left_out = "%ssuppressed lines of the helper's standard error: %d"
+                _log.warning(left_out, self._prefix, self._left_out)
             self._until_seconds, self._logged, self._left_out = now_seconds + PERIOD_SECONDS, 0, 0
         self._logged += 1
         if self._logged > MOST_LOGGED:

@@ -5,16 +5,15 @@ Does not run as root.
 
 import asyncio
 import shutil
-import signal
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from hkswitch.backend import sudo_reasons
-from hkswitch.backend.helper_session import HelperGone, HelperSession
+from hkswitch.backend.child_pipes import ChildPipes, start
+from hkswitch.backend.helper_session import LOCAL, HelperGone, HelperSession, Terms
 
-END_WITHIN_SECONDS: Final = 1
+BACK_OFF_SECONDS: Final = (0.1, 0.5, 1, 2, 5, 10, 30)
 
 SOCKET: Final = Path("/run/serviceswitch.sock")
 """The socket of serviceswitch.socket, which only the daemon's user may connect to."""
@@ -24,6 +23,11 @@ SOCKET_UNIT: Final = "serviceswitch.socket"
 _CLOSED_AT_ONCE: Final = (
     "systemd closed the connection before the helper was ready; too many helpers may be running or hanging"
 )
+
+
+def back_off_seconds(attempt: int) -> float:
+    """Return how long to wait before an attempt to reach this machine's helper; the first is 0."""
+    return BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)]
 
 
 def sudo_command() -> tuple[str, ...]:
@@ -39,17 +43,19 @@ class SudoTransport:
         """`command` is an argv, as `sudo_command` returns it."""
         self._command = command
 
-    async def open(self, session: HelperSession) -> "_Pipes":
+    @property
+    def terms(self) -> Terms:
+        """What is expected of the helper."""
+        return LOCAL
+
+    async def open(self, session: HelperSession) -> ChildPipes:
         """Start the helper; raises `HelperGone`."""
-        loop = asyncio.get_running_loop()
-        try:
-            # TRUST: crosses to root. The command is literal; only requests in protocol/helper.py follow.
-            _, pipes = await loop.subprocess_exec(lambda: _Pipes(session), *self._command)
-        except OSError as error:
-            raise HelperGone(f"{self._command[0]}: {error.strerror}") from None
-        except RuntimeError as error:  # asyncio in Python 3.11 starts a thread for each child, and could not
-            raise HelperGone(f"{self._command[0]}: {error}") from None
-        return pipes
+        # TRUST: crosses to root. The command is literal; only requests in protocol/helper.py follow.
+        return await start(self._command, ChildPipes(session, sudo_reasons.telling_line))
+
+    def pause_seconds(self, why_gone: str, attempt: int) -> float:  # noqa: ARG002 -- only some reasons matter
+        """Return how long to wait before the next attempt."""
+        return back_off_seconds(attempt)
 
     def explain(self, why_gone: str) -> str:
         """Return one sentence for the log: why the helper is gone, and what to do."""
@@ -60,72 +66,17 @@ class SudoTransport:
         return sudo_reasons.hint(why_gone)
 
 
-class _Pipes(asyncio.SubprocessProtocol):
-    """The helper's standard input, output and error."""
-
-    def __init__(self, session: HelperSession) -> None:
-        self._session = session
-        self._exited = asyncio.Event()
-        self._outputs = {1, 2}
-
-    async def close(self) -> None:
-        self._stdin.close()
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(END_WITHIN_SECONDS):
-                    await self._exited.wait()
-        finally:
-            with suppress(PermissionError):  # sudo, which may not be killed, ends with its pipe or with us
-                self._transport.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.SubprocessTransport)  # noqa: S101 -- asyncio's types are too wide
-        stdin = transport.get_pipe_transport(0)
-        assert isinstance(stdin, asyncio.WriteTransport)  # noqa: S101
-        self._transport, self._stdin = transport, stdin
-        self._session.begin(stdin.write)
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 1:
-            self._session.receive(data)
-        else:
-            self._session.receive_stderr(data)
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
-        # The reason may still be on its way on standard error, but that may also stay open forever.
-        self._outputs.discard(fd)
-        if not self._outputs and self._exited.is_set():
-            self._end()
-        elif not self._outputs or fd == 1:
-            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._end)
-
-    def process_exited(self) -> None:
-        self._exited.set()
-        if not self._outputs:
-            self._end()
-
-    def _end(self) -> None:
-        reason = sudo_reasons.telling_line(self._session.stderr.lines)
-        self._session.end(reason or _how_it_ended(self._transport.get_returncode()))
-
-
-def _how_it_ended(code: int | None) -> str:
-    """Describe the end of a process that printed nothing; None if it has not ended."""
-    if not code:
-        return "it gave no reason"
-    if code == -signal.SIGTERM:
-        code = 128 + signal.SIGTERM  # as if the helper had caught it: it was still starting
-    if code < 0:
-        return f"it was killed by signal {-code}"
-    return f"it exited with status {code} and printed nothing"
-
-
 class SocketTransport:
     """The transport to a helper that systemd starts for each connection: no setuid program."""
 
     def __init__(self, path: Path = SOCKET) -> None:
         """Does not connect yet."""
         self._path = path
+
+    @property
+    def terms(self) -> Terms:
+        """What is expected of the helper."""
+        return LOCAL
 
     async def open(self, session: HelperSession) -> "_SocketConnection":
         """Connect, which starts the helper; raises `HelperGone`."""
@@ -138,6 +89,10 @@ class SocketTransport:
         except OSError as error:
             raise HelperGone(f"{self._path}: {error.strerror or error}") from None
         return connection
+
+    def pause_seconds(self, why_gone: str, attempt: int) -> float:  # noqa: ARG002 -- only some reasons matter
+        """Return how long to wait before the next attempt."""
+        return back_off_seconds(attempt)
 
     def explain(self, why_gone: str) -> str:
         """Return one sentence for the log: why the helper is gone, and what to do."""

@@ -9,26 +9,35 @@ from hkswitch.protocol.helper import ProbeUpdate
 _log = logging.getLogger(__name__)
 
 
+def prefix_of(host: str) -> str:
+    """Return how a log line about another host begins; empty for this machine."""
+    return f"host {host}: " if host else ""
+
+
 class HostLog:
     """The log of one host."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "") -> None:
+        """`host` is empty for this machine."""
+        self._prefix = prefix_of(host)
         self._bus_problem = ""
 
     def bus(self, problem: str) -> None:
         """Log once for all groups that systemd is unavailable, and that it is available again."""
         if problem and not self._bus_problem:
-            _log.error("%s; switches do not respond until it is available again", problem)
+            _log.error("%s%s; switches do not respond until it is available again", self._prefix, problem)
         elif self._bus_problem and not problem:
-            _log.info("systemd is available again")
+            _log.info("%ssystemd is available again", self._prefix)
         self._bus_problem = problem
 
     def config(self, problem: str) -> None:
         """Log that the config on disk is rejected, or valid again; the caller calls this for each change."""
         if problem:
-            _log.error("the configuration on disk was rejected, and actions are refused: %s", problem)
+            _log.error(
+                "%sthe configuration on disk was rejected, and actions are refused: %s", self._prefix, problem
+            )
         else:
-            _log.info("the configuration on disk is valid again")
+            _log.info("%sthe configuration on disk is valid again", self._prefix)
 
     def probes(self, probes: Mapping[str, ProbeUpdate], before: Mapping[str, ProbeUpdate]) -> None:
         """Log which probes have become unavailable."""
@@ -36,4 +45,4 @@ class HostLog:
             known = before.get(group_id)
             was_so = known is not None and known.verdict is probe.verdict
             if probe.verdict is ProbeResult.UNAVAILABLE and not was_so:
-                _log.warning("%s: unavailable: %s", group_id, probe.reason)
+                _log.warning("%s%s: unavailable: %s", self._prefix, group_id, probe.reason)

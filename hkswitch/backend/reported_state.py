@@ -4,7 +4,7 @@ A helper may be on another machine, and is trusted only about its own groups: re
 are dropped.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,9 +25,18 @@ MOST_UNITS: Final = 128
 """In a group."""
 
 
-def changed_groups(group_ids: Iterable[str]) -> str:
+def changed_groups(group_ids: Collection[str]) -> str:
     """Return what is wrong with a config in which these groups mean something else than in the daemon's."""
+    if not group_ids:
+        return ""
     return CONFIG_CHANGED.replace("the configuration", f"the configuration of {', '.join(group_ids)}", 1)
+
+
+def missing_groups(ids_there: Collection[str], host: str) -> str:
+    """Return that the config of another host lacks groups; empty if there are none."""
+    if not ids_there:
+        return ""
+    return f"the configuration of the host {host} has no group {', '.join(map(repr, ids_there))}"
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 Root acts on the result, so the parser rejects everything that is not in the tables of config_keys.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from hkswitch.model import config_values as values
 from hkswitch.model.config_keys import COMMANDS_KEYS, CONFIG_KEYS, RESTART_WHEN_KEYS
 from hkswitch.model.config_reader import MOST_LIST_ITEMS, Entry, Key, Reader
 from hkswitch.model.config_values import MOST_NAME
+from hkswitch.model.elsewhere import Elsewhere, RemoteHost
 from hkswitch.model.errors import ConfigError, Problem
 from hkswitch.model.group import (
     MEASURED_SUFFIXES,
@@ -46,6 +47,13 @@ class Config:
     helper: HelperTransport = HelperTransport.SUDO
     alert_command: Argv = ()
     """Run for each trouble of a group with a sensor; empty for none."""
+    hosts: tuple[RemoteHost, ...] = ()
+    """Other machines, whose groups may be among these."""
+
+    @property
+    def local_groups(self) -> tuple[Group, ...]:
+        """The groups that this machine runs."""
+        return tuple(group for group in self.groups if group.elsewhere is None)
 
     def group(self, group_id: str) -> Group | None:
         """Return the group with this id, if there is one."""
@@ -61,17 +69,21 @@ def parse(data: bytes, file: str, keys: tuple[Key, ...] = CONFIG_KEYS) -> Config
     problems: list[Problem] = []
     reader = Reader(problems)
     read_values, nodes = reader.section(read(data, problems), keys)
-    drafts = [(entry, _group(entry, reader)) for entry in read_values["groups"]]
+    hosts = {entry.id: RemoteHost(entry.id, **entry.content.values) for entry in read_values["hosts"]}
+    drafts = [(entry, _group(entry, hosts, reader)) for entry in read_values["groups"]]
     accessories = sum(len(group.names) for _, group in drafts)
     if accessories > MOST_ACCESSORIES:
         why = f"needs {accessories} accessories, restart switches and sensors included"
         reader.refuse(nodes["groups"], f"{why}; HomeKit allows at most {MOST_ACCESSORIES} behind a bridge")
-    problems += [*_name_problems(drafts), *_aid_problems(drafts)]
+    problems += [*_name_problems(drafts), *_aid_problems(drafts), *_place_problems(drafts)]
     if problems:
         raise ConfigError(file, tuple(sorted(problems)))
-    bridge = BridgeConfig(**read_values["bridge"])
     return Config(
-        bridge, tuple(group for _, group in drafts), read_values["helper"], read_values["alert_command"]
+        BridgeConfig(**read_values["bridge"]),
+        tuple(group for _, group in drafts),
+        read_values["helper"],
+        read_values["alert_command"],
+        tuple(hosts.values()),
     )
 
 
@@ -79,15 +91,16 @@ _Drafts = list[tuple[Entry, Group]]
 """Groups that may have problems; a rejected id or name is empty."""
 
 
-def _group(entry: Entry, reader: Reader) -> Group:
+def _group(entry: Entry, hosts: Mapping[str, RemoteHost], reader: Reader) -> Group:
     """Build the group of an entry; applies the defaults and rules that involve several keys."""
     found, nodes = entry.content
+    found["elsewhere"] = _elsewhere(entry, hosts, reader)
     actions, commands = frozenset(found["actions"]), found["commands"]
     why = next((key for key in ("momentary", "assume_state") if found[key] and commands), "")
     _refuse_members(entry, reader)
     _refuse_restart(entry, actions, reader, why)
     _refuse_rule(entry, reader)
-    if commands is not None:
+    if commands is not None and found["elsewhere"] is None:
         _refuse_commands(entry, actions, reader, why)
     found["actions"] = actions or frozenset(_default_actions(found))
     if "name" not in nodes:
@@ -103,6 +116,20 @@ def _default_actions(found: dict[str, Any]) -> Iterator[Action]:
         is_used = found["restart"] or found["restart_when"]
         if is_used if action is Action.RESTART else not is_momentary or found["commands"].of(action):
             yield action
+
+
+def _elsewhere(entry: Entry, hosts: Mapping[str, RemoteHost], reader: Reader) -> Elsewhere | None:
+    """Return the place of a group that another host runs; report keys that only the config there can have."""
+    found, nodes = entry.content
+    name, group_id = found.pop("host"), found.pop("group")
+    if not name:
+        return None
+    for key in ("commands", "actions"):
+        if key in nodes:
+            reader.refuse(nodes[key], f"cannot be combined with 'host'; the config of {shown(name)} has that")
+    if name not in hosts:
+        reader.refuse(nodes["host"], f"{shown(name)} is none of the 'hosts'; add it with `hkswitch host add`")
+    return Elsewhere(hosts.get(name, RemoteHost(name, "")), group_id or entry.id)
 
 
 def _refuse_members(entry: Entry, reader: Reader) -> None:
@@ -213,3 +240,12 @@ def _aid_problems(drafts: _Drafts) -> Iterator[Problem]:
                 why = f"{shown(group.id)} and {shown(owners[aid])} result in the same HomeKit accessory id"
                 yield entry.key.position.problem(f"{why}; change one of these group ids")
             owners[aid] = group.id
+
+
+def _place_problems(drafts: _Drafts) -> Iterator[Problem]:
+    owners: dict[Elsewhere, str] = {}
+    for entry, group in drafts:
+        place = group.elsewhere if group.id else None
+        if place is not None and (owner := owners.setdefault(place, group.id)) != group.id:
+            why = f"is {place}, as is {shown(owner)}; remove one of the two"
+            yield entry.key.position.problem(f"{shown(group.id)} {why}")

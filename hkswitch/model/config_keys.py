@@ -57,6 +57,15 @@ COMMANDS_KEYS = (
 
 CONTAINED = ("containers", "compose")
 
+HOST_KEYS = (
+    Key(
+        "ssh",
+        values.ssh_destination,
+        "The SSH destination, [USER@]HOST or ssh://[USER@]HOST:PORT; the default user is hkswitch-remote.",
+        required=True,
+    ),
+)
+
 RESTART_WHEN_KEYS = (
     Key(
         "cpu_percent",
@@ -129,6 +138,22 @@ GROUP_KEYS = (
         instead_of="units",
     ),
     Key(
+        "host",
+        values.host,
+        "The host that runs the group, one of 'hosts'; its own config says what the group is.",
+        "",
+        "this machine",
+        instead_of="units",
+    ),
+    Key(
+        "group",
+        values.group_id,
+        "The id of the group on that host.",
+        "",
+        "the same id",
+        only_with=("host",),
+    ),
+    Key(
         "check",
         CommandLine(),
         "A command that must exit with 0 for the group to be on; its units and containers must be up, too.",
@@ -161,7 +186,7 @@ GROUP_KEYS = (
         "Restarts the group while it is on and exceeds one of these limits.",
         default=None,
         default_text="no rule",
-        only_with=("units", *CONTAINED),
+        only_with=("units", *CONTAINED, "host"),
         remedy="the resources of commands cannot be measured",
     ),
     Key(
@@ -237,6 +262,12 @@ CONFIG_KEYS = (
         "alert_command",
         CommandLine(),
         "A command to run once for each trouble of a group with 'alert', as a temporary unprivileged user.",
+        default_text="none",
+    ),
+    Key(
+        "hosts",
+        Entries(values.host, HOST_KEYS, "host"),
+        "Other machines with hkswitch, by their names, whose groups this bridge shows, too.",
         default_text="none",
     ),
     Key(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hkswitch.model.elsewhere import Elsewhere, Trait
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState, group_state
 
 MOST_ACCESSORIES = 149
@@ -133,6 +134,14 @@ class Group:
     """Whether the last action that succeeded stands for the state, which no command can tell."""
     momentary: bool = False
     """Whether the only command runs at each tap, after which the switch returns to its resting state."""
+    elsewhere: Elsewhere | None = None
+    """Set if another host runs it: what it is stands in the config there."""
+
+    @property
+    def traits(self) -> tuple[Trait, ...]:
+        """What the group is, for a daemon that does not have its config."""
+        has = (self.commands, self.probe, self.assume_state, self.momentary)
+        return tuple(trait for trait, value in zip(Trait, has, strict=True) if value)
 
     @property
     def contained(self) -> tuple[str, ...]:
@@ -209,7 +218,7 @@ class Group:
 
         actions = sorted(action.value for action in self.actions)
         acts_on = (self.units, self.commands, self.check, actions, self.timeout_seconds)
-        keys = "user", "directory", "detach", "assume_state", "momentary", "contained"
+        keys = "user", "directory", "detach", "assume_state", "momentary", "contained", "elsewhere"
         options = {key: value for key in keys if (value := getattr(self, key))}
         return hashlib.sha256(repr((*acts_on, options) if options else acts_on).encode()).hexdigest()[:32]
 

@@ -7,6 +7,12 @@ CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
 DAEMON_USER: Final = "hkswitch"
 DAEMON_UNIT: Final = "hkswitch.service"
 
+REMOTE_USER: Final = "hkswitch-remote"
+"""The account with which the bridges of other hosts reach this host's helper."""
+
+HOST_NAME: Final = r"[a-z0-9][a-z0-9-]{0,31}"
+"""A pattern for the name of a host, and for that of a bridge on the hosts that it reaches."""
+
 HELPER_SLICE: Final = "system-serviceswitch.slice"
 """systemd's default slice for serviceswitch@.service; the helper's scopes are in it, too, so that one query
 finds all of them."""

@@ -122,10 +122,11 @@ class Switch:
     def step(self, event: Event) -> Step:
         """Return the switch after an event, and the decisions to carry out, in order."""
         match event:
-            case Observed(units, probe_result, why, _):
-                state = None if units is None else self.group.state(units, probe_result)
+            case Observed(units, probe_result, why, _, told):
+                group = told or self.group
+                state = None if units is None else group.state(units, probe_result)
                 return self._observed(
-                    replace(self, units=units, probe_result=probe_result, why=why, state=state)
+                    replace(self, group=group, units=units, probe_result=probe_result, why=why, state=state)
                 )
             case GroupChanged(group):
                 return self._group_changed(group)

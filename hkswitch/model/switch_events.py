@@ -42,13 +42,15 @@ class Observed(NamedTuple):
     """Everything that the host knows about the group now.
 
     `units` is None while the host knows nothing, and `probe_result` while the probe has not answered. `why`
-    is the reason for the probe's result, or for an unknown state. `failures` are those of members.
+    is the reason for the probe's result, or for an unknown state. `failures` are those of members. `group`
+    is what the host says the group is, if that does not stand in the daemon's config.
     """
 
     units: Mapping[str, UnitState] | None
     probe_result: ProbeResult | None = None
     why: str = ""
     failures: Mapping[str, UnitFailure] = MappingProxyType({})
+    group: Group | None = None
 
 
 class GroupChanged(NamedTuple):

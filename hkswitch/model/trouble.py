@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from hkswitch.model.group import Group
 from hkswitch.model.restart_rule_events import Armed, GaveUp
 from hkswitch.model.switch_events import GroupChanged, Observed, RequestFailed
+from hkswitch.model.told_group import is_untold
 from hkswitch.model.unit_state import (
     Action,
     GroupState,
@@ -187,6 +188,8 @@ class Latch:
     def _observed(self, observed: Observed) -> "TroubleStep":
         if observed.units is None:
             return self._without_states()._settled()
+        if observed.group is not None and observed.group != self.group:
+            return self._group_changed(observed.group)._observed(observed)
         units, failures = observed.units, self._of_members(observed.failures)
         judged, reasons = self._with_judgements(failures)
         after = replace(self, judged=judged, state=self.group.state(units, observed.probe_result))
@@ -202,7 +205,9 @@ class Latch:
 
     def _group_changed(self, group: Group) -> "Latch":
         """Apply a new config of the group; its states stay if the config means the same to root."""
-        judged = {member: runs for member, runs in self.judged.items() if member in group.members}
+        judged = self.judged
+        if not is_untold(group):
+            judged = {member: runs for member, runs in judged.items() if member in group.members}
         has_given_up = self.has_given_up and group.restart_when is not None
         after = replace(self, group=group, judged=judged, has_given_up=has_given_up)
         return after if group.token == self.group.token else after._without_states()

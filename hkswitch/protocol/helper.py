@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from hkswitch.model.group import MOST_ACCESSORIES
+from hkswitch.model.elsewhere import Trait
+from hkswitch.model.group import MOST_ACCESSORIES, TIMEOUT_SECONDS
 from hkswitch.model.unit_state import (
     Action,
     GroupState,
@@ -149,12 +150,19 @@ class Refused(NamedTuple):
 
 
 class GroupUpdate(NamedTuple):
-    """A group of the helper's config. `token` stands for its contents; empty: there is no such group."""
+    """A group of the helper's config. `token` stands for its contents; empty: there is no such group.
+
+    The rest is for a daemon that does not have this config. `traits` is None from a helper that does not know
+    them.
+    """
 
     epoch: int
     group: str
     token: str
     units: tuple[str, ...] = ()
+    actions: tuple[Action, ...] = ()
+    traits: tuple[Trait, ...] | None = None
+    timeout_seconds: int = TIMEOUT_SECONDS
 
 
 class ProbeUpdate(NamedTuple):
@@ -296,8 +304,8 @@ def _body(message: DaemonMessage | Reply) -> dict[str, Any]:
 
 def _update_body(message: Update) -> dict[str, Any]:
     match message:
-        case GroupUpdate(epoch, group, token, units):
-            return {"type": "group", "epoch": epoch, "group": group, "token": token, "units": units}
+        case GroupUpdate():
+            return {"type": "group", **message._asdict()}
         case StatesUpdate(epoch, units, probes, failures):
             rows = [[name, state.load.value, state.active.value, state.sub] for name, state in units.items()]
             said = [[group, probe.verdict, _short(probe.reason)] for group, probe in probes.items()]

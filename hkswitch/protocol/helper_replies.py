@@ -6,7 +6,9 @@ else is checked like any untrusted input.
 
 from typing import Any, Final, TypeVar
 
+from hkswitch.model.elsewhere import Trait
 from hkswitch.model.unit_state import (
+    Action,
     ActiveState,
     JobResult,
     LoadState,
@@ -79,8 +81,7 @@ def parse_reply(line: bytes) -> Reply | None:
 def _parse_update(kind: str, epoch: int, body: dict[str, Any]) -> Update:
     match kind:
         case "group":
-            token = text(body, "token", LONGEST_TOKEN)
-            return GroupUpdate(epoch, text(body, "group"), token, strings(body, "units"))
+            return _group(epoch, body)
         case "states":
             units = [_unit_state(row) for row in _rows(body, "units", 4)]
             probes = [_probe(row) for row in _rows(body, "probes", 3)]
@@ -93,6 +94,21 @@ def _parse_update(kind: str, epoch: int, body: dict[str, Any]) -> Update:
             return Complete(epoch)
         case _:
             return Lost(epoch, text(body, "reason", LONGEST_DETAIL))
+
+
+def _group(epoch: int, body: dict[str, Any]) -> GroupUpdate:
+    """Return a group; a newer helper may know more actions and traits, which do not matter here."""
+    update = GroupUpdate(
+        epoch, text(body, "group"), text(body, "token", LONGEST_TOKEN), strings(body, "units")
+    )
+    if body.get("traits") is None:
+        return update
+    actions, traits = {*strings(body, "actions")}, {*strings(body, "traits")}
+    return update._replace(
+        actions=tuple(action for action in Action if action in actions),
+        traits=tuple(trait for trait in Trait if trait in traits),
+        timeout_seconds=number(body, "timeout_seconds"),
+    )
 
 
 def _rows(body: dict[str, Any], key: str, length: int) -> list[list[Any]]:

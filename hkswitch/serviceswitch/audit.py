@@ -37,10 +37,15 @@ Later = Callable[[float, Callable[[], None]], object]
 
 
 class Caller(NamedTuple):
-    """The user who ran sudo or connected, and the login user, if there is one."""
+    """The user who ran sudo or connected, the login user, and the bridge of another host, if there is one."""
 
     uid: int
     login_uid: int | None = None
+    bridge: str = ""
+
+    def __str__(self) -> str:
+        """Return it as the messages have it."""
+        return f"bridge {self.bridge}" if self.bridge else f"uid {self.uid}"
 
 
 class Decision(NamedTuple):
@@ -168,9 +173,10 @@ def fields_of(what: Decision | Denial | Effect, caller: Caller) -> dict[str, str
     asked = what.decision if isinstance(what, Effect) else what
     fields = {
         "SYSLOG_IDENTIFIER": IDENTIFIER,
-        **_fields(what, f"for uid {caller.uid}{' (rule)' if asked.by_rule else ''}"),
+        **_fields(what, f"for {caller}{' (rule)' if asked.by_rule else ''}"),
         "HKSWITCH_CALLER": "rule" if asked.by_rule else "",
         "HKSWITCH_BY_UID": str(caller.uid),
+        "HKSWITCH_BRIDGE": caller.bridge,
         "HKSWITCH_LOGINUID": "" if caller.login_uid is None else str(caller.login_uid),
     }
     return {name: value for name, value in fields.items() if value}

@@ -35,7 +35,7 @@ from hkswitch.systemd.units import Systemd
 
 USAGE: Final = """\
 usage: serviceswitch start|stop|restart|status GROUP
-       serviceswitch serve
+       serviceswitch serve [--for BRIDGE]
        serviceswitch --help | --version
 """
 
@@ -57,6 +57,8 @@ class Facts:
     daemon_uid: int | None
     by_uid: int = trusted_files.ROOT
     """The user for whom this process acts."""
+    bridge: str = ""
+    """The bridge on another host for which it acts; empty for this host's daemon, and for users."""
     is_in_own_unit: Callable[[], bool] = own_unit.is_in_own_unit
     is_in_session: Callable[[], bool] = own_unit.is_in_session
 
@@ -69,8 +71,9 @@ def main() -> int:
     """Run the command line; returns an exit code."""
     stdio.hold_standard_descriptors()
     arguments = sys.argv[1:]
-    peer = Requester.of_standard_input() if arguments == ["serve"] else Requester()
-    by = caller(os.environ, os.getuid(), peer.peer_uid)
+    peer = Requester.of_standard_input() if arguments[:1] == ["serve"] else Requester()
+    bridge = requester.bridge_in(arguments)
+    by = caller(os.environ, os.getuid(), peer.peer_uid)._replace(bridge=bridge)
     audit = Audit(by, Journal())
     with suppress(OSError):  # setpriv started an interpreter, which gave this process its name
         Path("/proc/self/comm").write_text("serviceswitch")
@@ -78,8 +81,8 @@ def main() -> int:
     os.environ.clear()
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     os.chdir("/")
-    daemon_uid = requester.daemon_uid() if arguments == ["serve"] else None
-    return run(arguments, Facts(os.geteuid(), peer, daemon_uid, by.uid), trusted_files.read, audit)
+    daemon_uid = requester.daemon_uid() if arguments[:1] == ["serve"] else None
+    return run(arguments, Facts(os.geteuid(), peer, daemon_uid, by.uid, bridge), trusted_files.read, audit)
 
 
 def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], audit: Audit) -> int:
@@ -92,7 +95,7 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
             case ["--version"]:
                 stdio.write(1, f"serviceswitch {__version__}\n".encode())
                 return Exit.OK
-            case ["serve"] | ["start" | "stop" | "restart" | "status", _]:
+            case ["serve"] | ["serve", "--for", _] | ["start" | "stop" | "restart" | "status", _]:
                 _require_root(facts.euid)
                 with audit:
                     config = TrustedConfig(CONFIG_FILE, read, admit=facts.admit)
@@ -153,7 +156,7 @@ async def _until_signal(work: Coroutine[Any, Any, int]) -> int:
 
 async def _do(arguments: Sequence[str], policy: Policy, facts: Facts) -> int:
     match arguments:
-        case ["serve"]:
+        case ["serve", *_]:
             return await _serve(policy, facts)
         case ["status", group_id]:
             return await _status(group_id, policy.config)
@@ -186,8 +189,9 @@ async def _act(action: Action, group_id: str, policy: Policy) -> int:
 
 async def _status(group_id: str, config: TrustedConfig) -> int:
     group = config.read().group(group_id)
-    if group is None:
-        raise Refusal(f"there is no group {group_id!r} in the configuration")
+    if group is None or group.elsewhere is not None:
+        where = f"; it is {group.elsewhere}" if group else ""
+        raise Refusal(f"there is no group {group_id!r} in the configuration{where}")
     with await Systemd.connect() as systemd:
         executor = Executor(systemd, Engines(systemd.states), config.examine)
         units, probed = await executor.states(group), None
@@ -204,11 +208,12 @@ async def _status(group_id: str, config: TrustedConfig) -> int:
 
 async def _serve(policy: Policy, facts: Facts) -> int:
     stdio.keep_replies_out_of_the_journal()
-    own = OwnUnit(policy.audit.journal, has_moved=facts.is_in_own_unit)
+    own = OwnUnit(policy.audit.journal, is_remote=bool(facts.bridge), has_moved=facts.is_in_own_unit)
     # TRUST: the daemon's user is served only as hkswitch.service; other users have sudo rules of their own.
     is_required = facts.by_uid == facts.daemon_uid
     run = DaemonRun(facts.requester.peer_pid, is_required=is_required, is_in_session=facts.is_in_session)
-    lines, link = await requester.lines(), Link(lambda: _connect(run, own, policy.audit))
+    silence_seconds = requester.REMOTE_SILENCE_SECONDS if facts.bridge else None
+    lines, link = await requester.lines(silence_seconds), Link(lambda: _connect(run, own, policy.audit))
     policy = replace(policy, admit=lambda: run.require(link.main_process))
     dispatcher = Dispatcher(
         policy,

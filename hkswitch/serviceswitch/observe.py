@@ -84,14 +84,13 @@ class Observation:
             self._replies.wake()
 
     def _apply(self, config: Config) -> None:
-        self._states.regroup(config.groups)
-        self._probes.regroup(config.groups)
-        self._members = {member for group in config.groups for member in group.members}
-        contained = [name for group in config.groups for name in group.contained]
+        groups = config.local_groups
+        self._states.regroup(groups)
+        self._probes.regroup(groups)
+        self._members = {member for group in groups for member in group.members}
+        contained = [name for group in groups for name in group.contained]
         of_engines = [unit for following in self._followings for unit in following.watch(contained)]
-        units = tuple(
-            dict.fromkeys([*(unit for group in config.groups for unit in group.units), *of_engines])
-        )
+        units = tuple(dict.fromkeys([*(unit for group in groups for unit in group.units), *of_engines]))
         if self._units is None or {*units} != {*self._units}:
             self._all_seen = False
             self._spawn(self._watch(units))

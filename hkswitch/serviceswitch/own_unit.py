@@ -59,9 +59,12 @@ def _is_of_session(line: str) -> bool:
 class OwnUnit:
     """The move of this process into its own unit; the journal is held back until it is done."""
 
-    def __init__(self, journal: Journal, has_moved: Callable[[], bool] = is_in_own_unit) -> None:
-        """`has_moved` tells whether this process is in its own unit."""
+    def __init__(
+        self, journal: Journal, *, is_remote: bool = False, has_moved: Callable[[], bool] = is_in_own_unit
+    ) -> None:
+        """`has_moved` tells whether this process is in its own unit. `is_remote`: its daemon is elsewhere."""
         self._journal = journal
+        self._is_remote = is_remote
         self._has_moved = has_moved
         self._tried = asyncio.Event()
         if not has_moved():
@@ -73,7 +76,7 @@ class OwnUnit:
         for attempt in range(ATTEMPTS):
             if self._has_moved():
                 break
-            why = await systemd.enter(_scope(attempt))
+            why = await systemd.enter(_scope(attempt, is_remote=self._is_remote))
             if not why:
                 why = await self._until_moved()
                 break
@@ -101,6 +104,8 @@ class OwnUnit:
         return ""
 
 
-def _scope(attempt: int) -> Scope:
-    name = f"serviceswitch-{os.getpid()}{f'-{attempt}' if attempt else ''}.scope"
-    return Scope(name, "Root helper of hkswitch", HELPER_SLICE, DAEMON_UNIT, MEMORY_BYTES, TASKS)
+def _scope(attempt: int, *, is_remote: bool) -> Scope:
+    # hkswitch.service stops `serviceswitch-*.scope` when it starts and stops: those of its own daemon.
+    prefix, stops_after = ("hkswitch-remote", ()) if is_remote else ("serviceswitch", (DAEMON_UNIT,))
+    name = f"{prefix}-{os.getpid()}{f'-{attempt}' if attempt else ''}.scope"
+    return Scope(name, "Root helper of hkswitch", HELPER_SLICE, stops_after, MEMORY_BYTES, TASKS)

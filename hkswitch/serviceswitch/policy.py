@@ -54,6 +54,8 @@ def permit(action: Action | str, group_id: str, token: str | None, config: Confi
         return Denied(f"there is no group {group_id!r} in the configuration")
     if token is not None and token != group.token:
         return Denied(CONFIG_CHANGED)
+    if group.elsewhere is not None and action != ALERT:
+        return Denied(f"it is {group.elsewhere}")
     if action in group.actions or (action == ALERT and group.alert and config.alert_command):
         return Allowed(group)
     if action == ALERT:

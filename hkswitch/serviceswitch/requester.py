@@ -4,20 +4,30 @@ import asyncio
 import fcntl
 import os
 import pwd
+import re
 import select
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.installation import DAEMON_USER
+from hkswitch.model.installation import DAEMON_USER, HOST_NAME
+from hkswitch.model.printable import escaped
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.credentials import credentials_of
 from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES, SOCKET_IS_SET
 from hkswitch.serviceswitch.dispatcher import LineTooLong
 from hkswitch.serviceswitch.policy import Refusal
+
+REMOTE_SILENCE_SECONDS: Final = 10
+"""The time without a line after which the helper of another host's bridge exits. Daemons ping every 5 s.
+
+What a network that was cut delivers later must not be carried out: nobody waits for it any longer.
+"""
+
+_BRIDGE: Final = re.compile(HOST_NAME)
 
 TOO_LONG: Final = f"a request line is longer than {LONGEST_REQUEST_BYTES} bytes; exiting"
 
@@ -49,6 +59,17 @@ def _ends_with_its_caller() -> bool:
     if stat.S_ISFIFO(taken.st_mode):
         one_way = one_way and fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
     return one_way and not os.path.samestat(given, taken)
+
+
+def bridge_in(arguments: Sequence[str]) -> str:
+    """Return the bridge of another host in `serve --for BRIDGE`; empty if there is none. Raises `Failure`."""
+    match arguments:
+        case ["serve", "--for", bridge]:
+            # TRUST: only the audit log has it. sudoers and sshd's file tie it to the key.
+            if _BRIDGE.fullmatch(bridge):
+                return bridge
+            raise Failure(f"invalid name of a bridge: {escaped(bridge)}", Exit.USAGE)
+    return ""
 
 
 def admit(requester: Requester, daemon_uid: int | None) -> None:
@@ -97,20 +118,23 @@ def has_hung_up() -> bool:
     return bool(poll.poll(0))
 
 
-async def lines() -> AsyncIterator[bytes]:
-    """Read the lines of standard input; raises `LineTooLong`."""
+async def lines(silence_seconds: float | None = None) -> AsyncIterator[bytes]:
+    """Read the lines of standard input, to their end or that of the time; raises `LineTooLong`."""
     asyncio.get_running_loop().set_exception_handler(_ignore_reset)
     reader = asyncio.StreamReader(limit=LONGEST_REQUEST_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(0, "rb", buffering=0)
     )
-    return _each(reader)
+    return _each(reader, silence_seconds)
 
 
-async def _each(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+async def _each(reader: asyncio.StreamReader, silence_seconds: float | None) -> AsyncIterator[bytes]:
     while True:
         try:
-            line = await reader.readline()
+            async with asyncio.timeout(silence_seconds):
+                line = await reader.readline()
+        except TimeoutError:
+            raise Failure(f"the daemon was silent for {silence_seconds} s; exiting") from None
         except ValueError:
             raise LineTooLong(TOO_LONG) from None
         except ConnectionResetError:

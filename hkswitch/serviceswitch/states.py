@@ -11,7 +11,7 @@ from itertools import islice
 
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import UnitFailure, UnitState, Usage
+from hkswitch.model.unit_state import Action, UnitFailure, UnitState, Usage
 from hkswitch.protocol.helper import (
     MOST_STATES,
     Complete,
@@ -133,7 +133,9 @@ class UnsentStates:
             group = self._groups.get(group_id)
             if group is None:
                 return GroupUpdate(self._epoch, group_id, "")
-            return GroupUpdate(self._epoch, group_id, group.token, group.members)
+            actions = tuple(action for action in Action if action in group.actions)
+            told = group.members, actions, group.traits, group.timeout_seconds
+            return GroupUpdate(self._epoch, group_id, group.token, *told)
         if self._unsent_loss:
             self._unsent_loss = False
             return Lost(self._epoch, self._why_lost)

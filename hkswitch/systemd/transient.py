@@ -94,8 +94,8 @@ class Scope(NamedTuple):
     name: str
     description: str
     slice: str
-    stops_after: str
-    """A unit whose stop propagates to the scope, which stops after it."""
+    stops_after: tuple[str, ...]
+    """Units whose stop propagates to the scope, which stops after them."""
     memory_bytes: int
     tasks: int
 
@@ -106,8 +106,8 @@ class Scope(NamedTuple):
             ("Description", ("s", self.description)),
             ("PIDs", ("au", [0])),  # 0 is the calling process
             ("Slice", ("s", self.slice)),
-            ("Before", ("as", [self.stops_after])),
-            ("StopPropagatedFrom", ("as", [self.stops_after])),
+            ("Before", ("as", [*self.stops_after])),
+            ("StopPropagatedFrom", ("as", [*self.stops_after])),
             ("MemoryMax", ("t", self.memory_bytes)),
             ("TasksMax", ("t", self.tasks)),
             ("DevicePolicy", ("s", "closed")),
