@@ -6,6 +6,7 @@ from typing import Final, NoReturn, Protocol
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, Sample
+from hkswitch.protocol.host_report import HostReport
 
 NOT_IN_ACTIONS: Final = "is not in this group's actions"
 """Follows an action in a denial that the configuration intends; other denials need a remedy."""
@@ -56,6 +57,9 @@ class Host(Protocol):
 
     def config_problem(self) -> str:
         """Return why the config on disk is not the one in force; empty if it is."""
+
+    def remote_hosts(self) -> tuple[HostReport, ...]:
+        """Return how the other hosts are, in the order of their names."""
 
     async def until_broken(self) -> NoReturn:
         """Wait until a task that `open` started fails because of a bug, and raise its exception."""

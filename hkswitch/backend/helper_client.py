@@ -11,6 +11,8 @@ from hkswitch.backend.helper_stderr import HelperStderr
 from hkswitch.backend.host_log import prefix_of
 from hkswitch.protocol.helper import Update
 
+BACK_OFF_SECONDS: Final = (0.1, 0.5, 1, 2, 5, 10, 30)
+
 GOOD_AFTER_SECONDS: Final = 10
 """A helper that ran this long did not end for the same reason as the one before it."""
 
@@ -18,6 +20,11 @@ MOST_REASONS: Final = 20
 """Different reasons that are logged until a helper runs for long again; each is logged once."""
 
 _log = logging.getLogger(__name__)
+
+
+def back_off_seconds(attempt: int) -> float:
+    """Return how long to wait before an attempt to reach this machine's helper; the first is 0."""
+    return BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)]
 
 
 class HelperConnection(Protocol):

@@ -10,9 +10,11 @@ from itertools import count
 from typing import Final, NoReturn
 
 from hkswitch.backend import Observer
+from hkswitch.backend.aftermath import Aftermath
 from hkswitch.backend.helper_client import HelperClient, Transport
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession, RequestRefused
 from hkswitch.backend.host_log import HostLog
+from hkswitch.backend.host_status import report_of
 from hkswitch.backend.interrupted_request import InterruptedRequest
 from hkswitch.backend.known_groups import KnownGroups, id_there
 from hkswitch.backend.reported_state import ReportedState, changed_groups, missing_groups
@@ -38,21 +40,13 @@ from hkswitch.protocol.helper import (
     StatesUpdate,
     Update,
 )
+from hkswitch.protocol.host_report import HostReport
 
 TOLD_WITHIN_SECONDS: Final = 5
 """How long the reports of a helper stay valid after its end, until the next one reports."""
 
 TAP_WAITS_SECONDS: Final = 0.9
 """For a helper that is being replaced: a phone gets its response after a second."""
-
-SETTLED_WITHIN_SECONDS: Final = 100
-"""How long to wait for units that a helper left in transition; systemd itself gives them 90 s by default."""
-
-STAYS_ON_SECONDS: Final = 1
-"""A start has succeeded if its group is still on after this time."""
-
-STARTING_WITHIN_SECONDS: Final = 2
-"""How long to wait for the first sign of jobs that a helper left in the queue."""
 
 
 class HelperHost:
@@ -63,6 +57,7 @@ class HelperHost:
     ) -> None:
         """Starts nothing yet: `open` does. Of `groups`, only those of `host` count; None is this machine."""
         self._client = HelperClient(transport)
+        self._host = host
         self._name = "" if host is None else host.name
         self._groups = KnownGroups(groups, host)
         self._observer: Observer | None = None
@@ -86,6 +81,8 @@ class HelperHost:
         """Start the helper, and wait for its reports, up to a limit."""
         self._observer = observer
         self._running = asyncio.create_task(self._client.keep_running(self))
+        if self._name:
+            self._show(self._groups)  # a reload may have put a host in the place of another one
         await self._news.until(self._all_reported, TOLD_WITHIN_SECONDS)
 
     async def watch(self, groups: Collection[Group]) -> None:
@@ -95,7 +92,7 @@ class HelperHost:
         self._incoming = ReportedState(self._groups)
         self._show(self._groups)
         if self._session is not None:
-            self._session.observe(self._epoch, self._sampled)
+            self._session.observe(self._epoch, self._groups.sampled)
             await self._news.until(self._all_reported, TOLD_WITHIN_SECONDS)
 
     def trouble(self) -> str:
@@ -106,6 +103,12 @@ class HelperHost:
         """Return why root rejects the config on disk; a helper that has ended does not count."""
         is_known = self._session is not None and await self._session.ping()
         return self._config_problem if is_known else ""
+
+    def remote_hosts(self) -> tuple[HostReport, ...]:
+        """Return how this host is, if it is another one."""
+        lost = "" if self._reported is None else self._reported.lost
+        problem = lost or self.config_problem()
+        return () if self._host is None else (report_of(self._host, self._client, problem),)
 
     def config_problem(self) -> str:
         """Return what is wrong with the config on disk, if it is not the one in force."""
@@ -165,13 +168,19 @@ class HelperHost:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
 
+    # For `Hosts`
+
+    def retry(self) -> None:
+        """Connect at once, if there is no connection: something may have changed."""
+        self._client.retry()
+
     # From the helper (`HelperListener`)
 
     def started(self, session: HelperSession) -> None:
         """Begin with a new helper, which reports everything again."""
         self._session, self._is_new = session, True
         self._incoming = ReportedState(self._groups)
-        session.observe(self._epoch, self._sampled)
+        session.observe(self._epoch, self._groups.sampled)
         self._notice()
 
     def reported(self, update: Update) -> None:
@@ -197,14 +206,9 @@ class HelperHost:
     def _take_samples(self, update: SamplesUpdate) -> None:
         if self._reported is None or self._reported is not self._incoming:
             return
-        for group in self._groups.groups:
-            sample = self._reported.sample(id_there(group), self._groups.token(group), update)
-            if group.restart_when and sample is not None and self._observer is not None:
-                self._observer.sampled(group.id, sample)
-
-    @property
-    def _sampled(self) -> tuple[str, ...]:
-        return tuple(id_there(group) for group in self._groups.groups if group.restart_when)
+        for group_id, sample in self._groups.samples(self._reported, update):
+            if self._observer is not None:
+                self._observer.sampled(group_id, sample)
 
     def config_checked(self, problem: str) -> None:
         """Note whether root accepts the config on disk."""
@@ -337,22 +341,15 @@ class HelperHost:
         has_left_on = was_on and self._state(group) not in {GroupState.ON, None}
         request = InterruptedRequest(action, group, has_left_on)
 
-        def state() -> GroupState | None:
-            return self._state_after(action, group)
-
         def has_reported() -> bool:
             return self._reported is not None and self._reported is not before
 
-        def is_over() -> bool:
+        def is_another() -> bool:
             current = self._groups.with_id(group.id)
-            is_another = current is None or current.token != group.token or not self._means_the_same(group)
-            return is_another or request.has_settled(state())
+            return current is None or current.token != group.token or not self._means_the_same(group)
 
-        if not await self._news.until(has_reported, TOLD_WITHIN_SECONDS):
-            return ActionResult(why_gone)
-        moved = await self._news.until(lambda: request.has_moved(state()), STARTING_WITHIN_SECONDS)
-        await self._news.until(is_over, SETTLED_WITHIN_SECONDS)
-        if action is not Action.STOP and request.has_succeeded(state()):
-            # A group in a crash loop is on some of the time.
-            await self._news.until(lambda: not request.has_succeeded(state()), STAYS_ON_SECONDS)
-        return request.result(state(), why_gone, moved=moved)
+        def state() -> GroupState | None:
+            return self._state_after(action, group)
+
+        aftermath = Aftermath(self._news, has_reported, state, is_another)
+        return await aftermath.result(request, why_gone, TOLD_WITHIN_SECONDS)

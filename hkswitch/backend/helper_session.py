@@ -40,6 +40,10 @@ from hkswitch.protocol.helper_dialect import encode_for, missing_in
 from hkswitch.protocol.helper_replies import parse_reply
 from hkswitch.protocol.json_lines import MalformedMessage
 
+READY_WITHIN_SECONDS: Final = 10
+SILENCE_SECONDS: Final = 5
+"""Of this machine's helper."""
+
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
@@ -47,18 +51,20 @@ _Result = TypeVar("_Result")
 class Terms(NamedTuple):
     """What is expected of a helper."""
 
+    ready_within_seconds: float
+    silence_seconds: float
+    """The interval between pings, and the time limit for an answer to one."""
     host: str = ""
     """The other host that it runs on; empty for this machine."""
-    ready_within_seconds: float = 10
-    silence_seconds: float = 5
-    """The interval between pings, and the time limit for an answer to one."""
     protocols: frozenset[int] = frozenset({HELPER_PROTOCOL})
     wrong_protocol: str = "run `sudo systemctl restart hkswitch`"
     """What to do about a helper with another protocol."""
     longest_line_bytes: int = LONGEST_REPLY_BYTES
 
 
-LOCAL: Final = Terms()
+def local_terms() -> Terms:
+    """Return what is expected of this machine's helper."""
+    return Terms(READY_WITHIN_SECONDS, SILENCE_SECONDS)
 
 
 class HelperGone(Failure):
@@ -107,13 +113,13 @@ class HelperSession:
         tell: Callable[[Update], None],
         tell_config: Callable[[str], None],
         stderr: HelperStderr | None = None,
-        terms: Terms = LOCAL,
+        terms: Terms | None = None,
     ) -> None:
         """`tell` receives states, and `tell_config` the reason why the helper rejects its config.
 
         `stderr` has the lines of earlier helpers.
         """
-        self._terms = terms
+        self._terms = terms = terms or local_terms()
         self._protocol = HELPER_PROTOCOL
         self._pinged = 0, 0.0
         """The number of the last ping, and when it was sent."""

@@ -11,9 +11,8 @@ from typing import Final
 
 from hkswitch.backend import sudo_reasons
 from hkswitch.backend.child_pipes import ChildPipes, start
-from hkswitch.backend.helper_session import LOCAL, HelperGone, HelperSession, Terms
-
-BACK_OFF_SECONDS: Final = (0.1, 0.5, 1, 2, 5, 10, 30)
+from hkswitch.backend.helper_client import back_off_seconds
+from hkswitch.backend.helper_session import HelperGone, HelperSession, Terms, local_terms
 
 SOCKET: Final = Path("/run/serviceswitch.sock")
 """The socket of serviceswitch.socket, which only the daemon's user may connect to."""
@@ -23,11 +22,6 @@ SOCKET_UNIT: Final = "serviceswitch.socket"
 _CLOSED_AT_ONCE: Final = (
     "systemd closed the connection before the helper was ready; too many helpers may be running or hanging"
 )
-
-
-def back_off_seconds(attempt: int) -> float:
-    """Return how long to wait before an attempt to reach this machine's helper; the first is 0."""
-    return BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)]
 
 
 def sudo_command() -> tuple[str, ...]:
@@ -46,7 +40,7 @@ class SudoTransport:
     @property
     def terms(self) -> Terms:
         """What is expected of the helper."""
-        return LOCAL
+        return local_terms()
 
     async def open(self, session: HelperSession) -> ChildPipes:
         """Start the helper; raises `HelperGone`."""
@@ -76,7 +70,7 @@ class SocketTransport:
     @property
     def terms(self) -> Terms:
         """What is expected of the helper."""
-        return LOCAL
+        return local_terms()
 
     async def open(self, session: HelperSession) -> "_SocketConnection":
         """Connect, which starts the helper; raises `HelperGone`."""

@@ -6,10 +6,12 @@ helper there can tell.
 
 from collections.abc import Collection, Iterator
 
+from hkswitch.backend.reported_state import ReportedState
 from hkswitch.model.elsewhere import RemoteHost, Trait
 from hkswitch.model.group import Group
 from hkswitch.model.told_group import Told, as_told, is_untold, still_told
-from hkswitch.protocol.helper import GroupUpdate
+from hkswitch.model.unit_state import Sample
+from hkswitch.protocol.helper import GroupUpdate, SamplesUpdate
 
 
 class KnownGroups:
@@ -71,6 +73,19 @@ class KnownGroups:
         actions = tuple(group.actions) if is_older else update.actions
         told = Told(update.token, update.units, actions, traits, update.timeout_seconds)
         self._groups[update.group] = as_told(group, told)
+
+    @property
+    def sampled(self) -> tuple[str, ...]:
+        """The ids, on the host, of groups whose resources a rule needs."""
+        return tuple(there for there, group in self._groups.items() if group.restart_when)
+
+    def samples(self, reported: ReportedState, update: SamplesUpdate) -> Iterator[tuple[str, Sample]]:
+        """Return the resources of groups that have a rule, by their ids in the daemon's config."""
+        for there in self.sampled:
+            group = self._groups[there]
+            sample = reported.sample(there, self.token(group), update)
+            if sample is not None:
+                yield group.id, sample
 
     def untold(self) -> tuple[str, ...]:
         """Return the ids of groups, on the host, of which it has told nothing: its config has none."""

@@ -23,6 +23,7 @@ from hkswitch.model.unit_state import (
     UnitState,
     result_of,
 )
+from hkswitch.protocol.host_report import HostReport
 from hkswitch.protocol.report import is_contained
 
 ACTIVE = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
@@ -123,6 +124,10 @@ class SimulatedHost:
     def config_problem(self) -> str:
         """Return nothing: every config is accepted."""
         return ""
+
+    def remote_hosts(self) -> tuple[HostReport, ...]:
+        """Return nothing: the groups of all hosts are simulated here."""
+        return ()
 
     async def until_broken(self) -> NoReturn:
         """Wait forever, unless there is a bug in the faults."""

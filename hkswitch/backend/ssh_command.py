@@ -19,7 +19,9 @@ SSH_CONFIG: Final = SETTINGS / "ssh_config"
 REMOTE_USER: Final = "hkswitch-remote"
 """The account on the other host, unless the destination names another one."""
 
-CONNECT_TIMEOUT_SECONDS: Final = 8
+CONNECT_TIMEOUT_SECONDS: Final = 2
+"""Of the connection and the handshake; short, so that a host that comes back is seen soon."""
+
 ALIVE_INTERVAL_SECONDS: Final = 3
 MOST_UNANSWERED: Final = 2
 """After so many intervals without a reply, ssh ends: a cut is seen within nine seconds."""
@@ -54,7 +56,6 @@ _OPTIONS: Final = {
     "SessionType": "default",
     "StdinNull": "no",
     "ForkAfterAuthentication": "no",
-    "ConnectTimeout": str(CONNECT_TIMEOUT_SECONDS),
     "ConnectionAttempts": "1",
     "ServerAliveInterval": str(ALIVE_INTERVAL_SECONDS),
     "ServerAliveCountMax": str(MOST_UNANSWERED),
@@ -87,7 +88,12 @@ def user_of(destination: str) -> str | None:
 
 
 def ssh_command(
-    name: str, destination: str, *, has_config: bool, settings: Path = SETTINGS
+    name: str,
+    destination: str,
+    *,
+    has_config: bool,
+    settings: Path = SETTINGS,
+    connect_timeout_seconds: int = CONNECT_TIMEOUT_SECONDS,
 ) -> tuple[str, ...]:
     """Return the command that connects to a host, and has its helper on standard input and output.
 
@@ -95,6 +101,7 @@ def ssh_command(
     """
     options = {
         **_OPTIONS,
+        "ConnectTimeout": str(connect_timeout_seconds),
         "HostKeyAlias": name,
         "UserKnownHostsFile": str(known_hosts_file(name, settings)),
         "IdentityFile": str(key_file(name, settings)),

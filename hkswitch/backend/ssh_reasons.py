@@ -194,6 +194,17 @@ def explain(why: str, name: str = "NAME") -> str:
     return f"the connection ended ({why}); {command} if it does not come back"
 
 
+def problem_of(why: str) -> SshProblem:
+    """Return what a connection suffers from; what is not known may be gone at the next attempt."""
+    reason = find_ssh_reason(why)
+    return SshProblem.AWAY if reason is None else reason.problem
+
+
+def is_slow_handshake(why: str) -> bool:
+    """Return whether that host took the connection, and did not answer in time."""
+    return "timed out" in why and "connect to host" not in why
+
+
 def is_refused_key(why: str) -> bool:
     """Return whether that host refused our key, so that more attempts are useless, or worse."""
     return _is(why, SshProblem.REFUSED_KEY)

@@ -17,6 +17,7 @@ from hkswitch.model.config import Config
 from hkswitch.model.group import Group
 from hkswitch.model.restart_rule_events import Armed, GaveUp
 from hkswitch.model.switch_events import GroupChanged, Observed, RequestFailed
+from hkswitch.model.told_group import still_told
 from hkswitch.model.trouble import (
     WELL_SECONDS,
     AwaitCheck,
@@ -90,7 +91,7 @@ class Alerts:
         for group in wanted:
             self._latches[group.id] = before.get(group.id) or self._latch_of(group)
             self._display.show_alert(group.id, detected=self._latches[group.id].is_open)
-            self._step(group.id, GroupChanged(group))
+            self._step(group.id, GroupChanged(still_told(group, self._latches[group.id].group)))
         for group_id in before.keys() - self._latches.keys():
             self._timers.stop_group(group_id)
         self._forget_all_but(

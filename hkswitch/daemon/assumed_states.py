@@ -13,7 +13,9 @@ from hkswitch.backend import Host, Observer
 from hkswitch.daemon.kept_file import KeptFile, KeptFormat, group_id_in, parsed_json
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed, RequestOrigin
+from hkswitch.model.told_group import is_untold
 from hkswitch.model.unit_state import Action, ActionResult, ProbeResult, Sample
+from hkswitch.protocol.host_report import HostReport
 
 FILE_NAME: Final = "assumed.json"
 LARGEST_BYTES: Final = 64 * 1024
@@ -40,9 +42,14 @@ class AssumedStates:
         self._on = others | {group_id: meaning} if on else others
         self._file.keep(self._on)
 
-    def keep(self, meanings: Mapping[str, Meaning]) -> None:
-        """Forget the states of all groups but these; a group that changed is assumed to be off."""
-        self._on = {each: its for each, its in self._on.items() if meanings.get(each) == its}
+    def keep(self, meanings: Mapping[str, Meaning], untold: Collection[str] = ()) -> None:
+        """Forget the states of all groups but these; a group that changed is assumed to be off.
+
+        `untold` are groups of other hosts that have not yet told what they are.
+        """
+        self._on = {
+            each: its for each, its in self._on.items() if each in untold or meanings.get(each) == its
+        }
         self._file.keep(self._on)
 
 
@@ -93,6 +100,7 @@ class AssumingHost:
         self._assumed = assumed
         self._concerned = _concerned(groups)
         """The groups whose state is assumed, with their meanings."""
+        self._untold = {group.id for group in groups if is_untold(group)}
         self._observer: Observer | None = None
         self._last: dict[str, Observed] = {}
         """What the host last reported of these groups."""
@@ -100,7 +108,7 @@ class AssumingHost:
     async def open(self, observer: Observer) -> None:
         """Start observing, as the host does."""
         self._observer = observer
-        self._assumed.keep(self._concerned)
+        self._assumed.keep(self._concerned, self._untold)
         await self._host.open(self)
 
     async def request(
@@ -118,8 +126,11 @@ class AssumingHost:
 
     async def watch(self, groups: Collection[Group]) -> None:
         """Observe these groups from now on."""
-        self._concerned = _concerned(groups)
-        self._assumed.keep(self._concerned)
+        remote = {group.id for group in groups if group.elsewhere is not None}
+        told = {group_id: meaning for group_id, meaning in self._concerned.items() if group_id in remote}
+        self._concerned = _concerned(groups) | told
+        self._untold = remote - self._concerned.keys()
+        self._assumed.keep(self._concerned, self._untold)
         self._last = {group_id: last for group_id, last in self._last.items() if group_id in self._concerned}
         await self._host.watch(groups)
 
@@ -139,6 +150,10 @@ class AssumingHost:
         """Return why the config on disk is not the one in force."""
         return self._host.config_problem()
 
+    def remote_hosts(self) -> tuple[HostReport, ...]:
+        """Return how the other hosts are."""
+        return self._host.remote_hosts()
+
     async def until_broken(self) -> NoReturn:
         """Wait until the host breaks."""
         await self._host.until_broken()
@@ -151,6 +166,8 @@ class AssumingHost:
 
     def observed(self, group_id: str, observed: Observed) -> None:
         """Pass on a state, with the assumed one in the place of a probe's result."""
+        if observed.group is not None:
+            self._learn(observed.group)
         if group_id in self._concerned:
             self._last[group_id] = observed
             if observed.units is not None:  # the group is known, and actions on it are possible
@@ -158,6 +175,17 @@ class AssumingHost:
                 observed = observed._replace(probe_result=ProbeResult.ON if is_on else ProbeResult.OFF)
         if self._observer is not None:
             self._observer.observed(group_id, observed)
+
+    def _learn(self, group: Group) -> None:
+        """Take what another host has told of a group."""
+        meaning = meaning_of(group) if group.assume_state else None
+        if group.id not in self._untold and self._concerned.get(group.id) == meaning:
+            return
+        self._untold.discard(group.id)
+        self._concerned.pop(group.id, None)
+        if meaning is not None:
+            self._concerned[group.id] = meaning
+        self._assumed.keep(self._concerned, self._untold)
 
     def sampled(self, group_id: str, sample: Sample) -> None:
         """Pass it on."""
@@ -176,5 +204,7 @@ def _concerned(groups: Collection[Group]) -> dict[str, Meaning]:
 
 def meaning_of(group: Group) -> Meaning:
     """Return a digest of what a group's state stands for."""
+    if group.elsewhere is not None:
+        return group.token[:16]
     acts = (group.commands, group.user, group.directory)
     return hashlib.sha256(repr(acts).encode()).hexdigest()[:16]

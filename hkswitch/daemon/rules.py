@@ -80,9 +80,12 @@ class Rules:
                 self._alerts.rule_decided(group.id, GaveUp(rule.gave_up, ""))
 
     def observed(self, group_id: str, observed: Observed) -> None:
-        """Forget what was measured of a group of which nothing is known."""
+        """Forget what was measured of a group of which nothing is known, and learn what a group is."""
         if observed.units is None:
             self._step(group_id, SamplesLost())
+        rule, told = self._rules.get(group_id), observed.group
+        if rule is not None and told is not None and rule.members != told.members:
+            self._step(group_id, RuleChanged(rule.limits, told.members))
 
     def sampled(self, group_id: str, sample: Sample) -> None:
         """Handle the resources of a group."""

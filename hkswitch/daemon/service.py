@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 from hkswitch.backend import Host
 from hkswitch.backend.helper_host import HelperHost
 from hkswitch.backend.helper_transport import SocketTransport, SudoTransport, sudo_command
+from hkswitch.backend.hosts import Hosts
+from hkswitch.backend.ssh_transport import SshTransport
 from hkswitch.control import START_SERVICE, STATE_FOLDER, server, socket_of
 from hkswitch.control.words import command, locked
 from hkswitch.daemon import debug_log, logs
@@ -27,7 +30,9 @@ from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.hap import state_file
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
+from hkswitch.model.elsewhere import RemoteHost
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.group import Group
 from hkswitch.model.installation import DAEMON_UNIT
 from hkswitch.model.printable import printable_line
 from hkswitch.model.unit_state import HelperTransport
@@ -45,8 +50,8 @@ async def run(config_file: Path, state_folder: Path) -> None:
     transport = (
         SocketTransport() if config.helper is HelperTransport.SOCKET else SudoTransport(sudo_command())
     )
-    helper = HelperHost(config.groups, transport)
-    host = AssumingHost(helper, config.groups, AssumedStates(state_folder))
+    hosts = Hosts(HelperHost(config.groups, transport), config.groups, _remote)
+    host = AssumingHost(hosts, config.groups, AssumedStates(state_folder))
     async with service.notifier.alive():
         try:
             await serve(config, host, state_folder, service)
@@ -54,6 +59,10 @@ async def run(config_file: Path, state_folder: Path) -> None:
             failure.remedy = "stop that program, or set another bridge.port with `sudo hkswitch edit`"
             raise
     service.notifier.tell(STOPPING="1")
+
+
+def _remote(host: RemoteHost, groups: Collection[Group]) -> HelperHost:
+    return HelperHost(groups, SshTransport(host), host)
 
 
 def _refuse_others(state_folder: Path) -> None:

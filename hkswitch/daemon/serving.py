@@ -167,7 +167,7 @@ class Serving:
             network=printable_line(self._location.waits_for or ("" if self._location.endpoint else STARTING)),
             identity=printable_line(self._bridge.identity_conflict),
         )
-        return Report(bridge, self.switchboard.report(self._note_of))
+        return Report(bridge, self.switchboard.report(self._note_of), self._host.remote_hosts())
 
     def _note_of(self, group_id: str) -> GroupNote:
         return GroupNote(self.alerts.trouble_of(group_id), self._rules.description(group_id))
@@ -284,7 +284,7 @@ class Serving:
         self._config = after
         self.alerts.regroup(after)
         self.switchboard.regroup(config.groups)
-        self._rules.regroup(config.groups)
+        self._rules.regroup(self.switchboard.groups)
         await self._host.watch(config.groups)
         self._location.wanted = after.bridge
         await self._location.settle()

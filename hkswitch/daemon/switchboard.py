@@ -27,6 +27,7 @@ from hkswitch.model.switch_events import (
     RequestOrigin,
     Tile,
 )
+from hkswitch.model.told_group import still_told
 from hkswitch.model.trouble import Trouble
 from hkswitch.model.unit_state import Action, ActionResult, GroupState
 from hkswitch.protocol.report import GroupReport, unknown_group
@@ -95,11 +96,16 @@ class Switchboard:
         """Replace the groups: switches of remaining groups keep their state, and the others end."""
         before, self._switches = self._switches, {}
         for group in groups:
-            self._switches[group.id] = before.get(group.id, Switch(group))
-            self._step(group.id, switch_events.GroupChanged(group))
+            switch = self._switches[group.id] = before.get(group.id, Switch(group))
+            self._step(group.id, switch_events.GroupChanged(still_told(group, switch.group)))
         for group_id in before.keys() - self._switches.keys():
             self._remove(group_id)
         self.noticed()
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups; those of other hosts as far as they have told."""
+        return tuple(switch.group for switch in self._switches.values())
 
     def observed(self, group_id: str, observed: Observed) -> None:
         """Handle the state of a group that the host reports."""
@@ -315,6 +321,8 @@ class Switchboard:
             trouble="" if note.trouble is None else note.trouble.reason,
             trouble_since_unix_seconds=0 if note.trouble is None else note.trouble.since_unix_seconds,
             rule=note.rule,
+            host="" if group.elsewhere is None else group.elsewhere.host.name,
+            group="" if group.elsewhere is None else group.elsewhere.group,
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import LONGEST_PRINTED, printable_line
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
+from hkswitch.protocol.host_report import MOST_HOSTS, HostReport, host_object, parse_host
 from hkswitch.protocol.json_fields import boolean, objects, words
 from hkswitch.protocol.json_lines import LONGEST_NAME, MalformedMessage, number
 
@@ -79,6 +80,10 @@ class GroupReport(NamedTuple):
     trouble_since_unix_seconds: int = 0
     rule: str = ""
     """How far the group's `restart_when` is, that it gave up, or what it cannot measure; or empty."""
+    host: str = ""
+    """The host that runs it; empty for this machine."""
+    group: str = ""
+    """Its id on that host."""
 
 
 class PairedController(NamedTuple):
@@ -118,6 +123,8 @@ class Report(NamedTuple):
 
     bridge: BridgeReport | None
     groups: tuple[GroupReport, ...]
+    hosts: tuple[HostReport, ...] = ()
+    """The other hosts that have groups."""
 
 
 def is_contained(member: str) -> bool:
@@ -141,6 +148,7 @@ def as_object(report: Report) -> dict[str, Any]:
         "version": REPORT_VERSION,
         "bridge": None if report.bridge is None else _bridge_object(report.bridge),
         "groups": [_group_object(group) for group in report.groups],
+        "hosts": [host_object(host) for host in report.hosts],
     }
 
 
@@ -153,7 +161,8 @@ def from_object(body: dict[str, Any]) -> Report:
     if bridge is not None and not isinstance(bridge, dict):
         raise MalformedMessage("'bridge' must be an object")
     groups = tuple(_group(item) for item in _at_most(MOST_GROUPS, body, "groups"))
-    return Report(None if bridge is None else _bridge(bridge), groups)
+    hosts = tuple(parse_host(item) for item in _at_most(MOST_HOSTS, {"hosts": [], **body}, "hosts"))
+    return Report(None if bridge is None else _bridge(bridge), groups, hosts)
 
 
 def controller_object(controller: PairedController) -> dict[str, Any]:
@@ -232,6 +241,8 @@ def _group_object(group: GroupReport) -> dict[str, Any]:
         "trouble": printable_line(group.trouble),
         "trouble_since_unix_seconds": group.trouble_since_unix_seconds,
         "rule": printable_line(group.rule),
+        "host": group.host,
+        "group": group.group,
     }
 
 
@@ -247,8 +258,7 @@ def _last_object(last: LastAction) -> dict[str, Any]:
 
 
 def _group(item: dict[str, Any]) -> GroupReport:
-    newer_keys = {"commands", "why", "assumed", "momentary", "trouble", "trouble_since_unix_seconds", "rule"}
-    required(item, {*GroupReport._fields} - newer_keys)
+    required(item, {"id", "name", "state", "since_unix_seconds", "units", "last_action"})
     state, last, since = words(item, "state"), item["last_action"], "trouble_since_unix_seconds"
     if last is not None and not isinstance(last, dict):
         raise MalformedMessage("'last_action' must be an object")
@@ -269,6 +279,8 @@ def _group(item: dict[str, Any]) -> GroupReport:
         trouble=_reason(item, "trouble"),
         trouble_since_unix_seconds=number({since: 0, **item}, since, 0),
         rule=_reason(item, "rule"),
+        host=_reason(item, "host"),
+        group=_reason(item, "group"),
     )
 
 

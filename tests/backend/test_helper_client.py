@@ -137,7 +137,7 @@ async def test_a_helper_that_goes_wrong_is_gone_for_a_reason_and_started_again(
 async def test_a_helper_that_does_not_say_hello_is_given_up(
     keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(helper_client, "READY_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(helper_session, "READY_WITHIN_SECONDS", 0.2)
     kept = keep(scripted("until('never')"))
     await eventually(lambda: kept.heard.ends)
     assert kept.heard.ends[0] == End("it was not ready within 0.2 s")
@@ -267,7 +267,7 @@ async def test_what_sudo_complained_of_before_a_helper_was_ready_is_not_why_it_e
 async def test_a_helper_that_is_late_is_gone_with_what_it_said(
     keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(helper_client, "READY_WITHIN_SECONDS", 1)
+    monkeypatch.setattr(helper_session, "READY_WITHIN_SECONDS", 1)
     kept = keep(scripted("sys.stderr.write('sudo: no such host\\n'); until('never')"))
     await eventually(lambda: kept.heard.ends)
     assert kept.heard.ends[0].why == "it was not ready within 1 s (sudo: no such host)"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from hkswitch.backend import helper_client, helper_host, helper_session
+from hkswitch.backend import aftermath, helper_client, helper_host, helper_session
 from hkswitch.model.group import Engine
 from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
@@ -132,7 +132,7 @@ until("never")
 """
     helped = await opened(CONFIG, scripted(code, str(tmp_path)))
     assert helped.told.state("web") is GroupState.OFF
-    monkeypatch.setattr(helper_host, "STARTING_WITHIN_SECONDS", 0.1)
+    monkeypatch.setattr(aftermath, "STARTING_WITHIN_SECONDS", 0.1)
     helped.told.forget()
     request = asyncio.create_task(asked(helped))
     await eventually((tmp_path / "spoke").exists)
@@ -463,8 +463,8 @@ async def test_a_request_that_was_begun_when_its_helper_died_is_settled_by_what_
     is_success: bool,
 ) -> None:
     monkeypatch.setattr(helper_session, "SILENCE_SECONDS", SOON_SECONDS)
-    monkeypatch.setattr(helper_host, "STARTING_WITHIN_SECONDS", 3 * SOON_SECONDS)
-    monkeypatch.setattr(helper_host, "STAYS_ON_SECONDS", 3 * SOON_SECONDS)
+    monkeypatch.setattr(aftermath, "STARTING_WITHIN_SECONDS", 3 * SOON_SECONDS)
+    monkeypatch.setattr(aftermath, "STAYS_ON_SECONDS", 3 * SOON_SECONDS)
     before = "inactive" if action is Action.START else "active"
     if not then:
         monkeypatch.setattr(helper_host, "TOLD_WITHIN_SECONDS", SOON_SECONDS)
@@ -511,7 +511,7 @@ async def test_a_stop_whose_helper_died_is_done_when_no_unit_runs_any_more_thoug
     opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: list[str], is_success: bool
 ) -> None:
     monkeypatch.setattr(helper_session, "SILENCE_SECONDS", SOON_SECONDS)
-    monkeypatch.setattr(helper_host, "STARTING_WITHIN_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(aftermath, "STARTING_WITHIN_SECONDS", SOON_SECONDS)
     before, after = [["active", "running"]], [state.split() for state in then]
     facts = f"WEB, BEFORE, THEN = {groups_of(PAIR)['web'].token!r}, {before!r}, {after!r}\n"
     helped = await opened(PAIR, scripted(facts + STOPS_A_PAIR, str(tmp_path)))
@@ -564,7 +564,7 @@ async def test_a_request_that_no_later_state_can_settle_fails_at_once_when_its_h
     config = f"groups: {{lamp: {{{group}}}}}"
     facts = f"TOKEN = {groups_of(config)['lamp'].token!r}\n"
     helped = await opened(config, scripted(facts + TOLD_BY_NONE, str(tmp_path)))
-    result = await asyncio.wait_for(asked(helped, action, "lamp"), helper_host.STARTING_WITHIN_SECONDS)
+    result = await asyncio.wait_for(asked(helped, action, "lamp"), aftermath.STARTING_WITHIN_SECONDS)
     assert (result.failure or "").startswith("the helper is not running (it gave no reason)")
     assert requests(tmp_path) == [action.value]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.backend import helper_client, helper_host
+from hkswitch.backend import aftermath, helper_client
 from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActiveState, LoadState, UnitState
 from tests.conftest import child_processes
@@ -129,7 +129,7 @@ async def test_whenever_helpers_are_killed_what_is_said_is_true_and_nothing_is_l
     fake: FakeSystemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(helper_client, "BACK_OFF_SECONDS", (0.01,))
-    monkeypatch.setattr(helper_host, "STARTING_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(aftermath, "STARTING_WITHIN_SECONDS", 0.2)
     fake.reset(*(Unit(f"unit-{number}.service", sub="0") for number in range(TAPPED + CHANGED)))
     config_file = tmp_path / "config.yaml"
     with nothing_left():

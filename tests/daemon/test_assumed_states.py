@@ -17,6 +17,7 @@ from hkswitch.daemon.assumed_states import FILE_NAME, AssumedStates, AssumingHos
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, ProbeResult, Sample
+from hkswitch.protocol.host_report import HostReport
 from tests.support.waiting import eventually
 
 TV: Final = Group("tv", "TV", commands=Commands(("/opt/on",), ("/opt/off",)), assume_state=True)
@@ -71,6 +72,9 @@ class ScriptedHost:
 
     async def alert(self, group_id: str, state: str, reason: str) -> ActionResult:
         return ActionResult(f"{group_id}: {state}: {reason}")
+
+    def remote_hosts(self) -> tuple[HostReport, ...]:
+        return (HostReport("nas", "nas.lan"),)
 
     def trouble(self) -> str:
         return "trouble"

@@ -86,7 +86,7 @@ def sending(journal: Journal) -> Iterator[RealJournal]:
 
 
 def own_unit(sending: RealJournal, systemd: FakeSystemd) -> OwnUnit:
-    return OwnUnit(sending, lambda: systemd.has_moved)
+    return OwnUnit(sending, has_moved=lambda: systemd.has_moved)
 
 
 async def moved(own: OwnUnit, systemd: FakeSystemd) -> None:

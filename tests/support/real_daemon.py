@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hkswitch.backend.child_pipes import ChildPipes
+from hkswitch.backend.helper_client import back_off_seconds
 from hkswitch.backend.helper_host import HelperHost
-from hkswitch.backend.helper_session import HelperGone, HelperSession
-from hkswitch.backend.helper_transport import SudoTransport, _Pipes
+from hkswitch.backend.helper_session import HelperGone, HelperSession, Terms, local_terms
+from hkswitch.backend.helper_transport import SudoTransport
 from hkswitch.cli import reload, status
 from hkswitch.control import client, socket_of
 from hkswitch.daemon.service import serve
@@ -45,7 +47,14 @@ class Gate:
     pid: int = 0
     """The process ID of the newest helper."""
 
-    async def open(self, session: HelperSession) -> _Pipes:
+    @property
+    def terms(self) -> Terms:
+        return local_terms()
+
+    def pause_seconds(self, why_gone: str, attempt: int) -> float:  # noqa: ARG002 -- Transport's signature
+        return back_off_seconds(attempt)
+
+    async def open(self, session: HelperSession) -> ChildPipes:
         self.tries += 1
         await self.is_open.wait()
         if self.refused:

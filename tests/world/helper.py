@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from hkswitch.backend.helper_session import HelperGone, HelperSession
+from hkswitch.backend.helper_client import back_off_seconds
+from hkswitch.backend.helper_session import HelperGone, HelperSession, Terms, local_terms
 from hkswitch.containers.engines import Engines
 from hkswitch.model.errors import Failure
 from hkswitch.serviceswitch.dispatcher import Dispatcher
@@ -271,6 +272,13 @@ class Transport:
     unwritten: list[str] = field(default_factory=list)
     """What helpers did, and did not write into the audit as they must."""
     _told_at_seconds: float = 0
+
+    @property
+    def terms(self) -> Terms:
+        return local_terms()
+
+    def pause_seconds(self, why_gone: str, attempt: int) -> float:  # noqa: ARG002 -- Transport's signature
+        return back_off_seconds(attempt)
 
     async def open(self, session: HelperSession) -> "_Carrier":
         await asyncio.sleep(self.chance.delay_seconds())

@@ -1,0 +1,138 @@
+"""This machine and all other hosts as one `Host`: each group is passed on to the host that runs it.
+
+Does not run as root. Hosts do not wait for one another: what is slow or gone concerns its own groups only.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine
+from typing import Final, NoReturn
+
+from hkswitch.backend import Observer
+from hkswitch.backend.helper_host import HelperHost
+from hkswitch.model.elsewhere import RemoteHost
+from hkswitch.model.group import Group
+from hkswitch.model.switch_events import RequestOrigin
+from hkswitch.model.unit_state import Action, ActionResult
+from hkswitch.protocol.host_report import HostReport
+
+REMOTE_WITHIN_SECONDS: Final = 1
+"""How long a start or a reload waits for other hosts; those that answer later are shown later."""
+
+MakeRemote = Callable[[RemoteHost, Collection[Group]], HelperHost]
+"""Returns another host; of the groups, only its own count."""
+
+
+class Hosts:
+    """This machine, and the other hosts that have groups."""
+
+    def __init__(self, local: HelperHost, groups: Collection[Group], make_remote: MakeRemote) -> None:
+        """Starts nothing yet: `open` does."""
+        self._local = local
+        self._make_remote = make_remote
+        self._groups = groups
+        self._observer: Observer | None = None
+        self._remote: dict[RemoteHost, HelperHost] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._broken: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
+
+    async def open(self, observer: Observer) -> None:
+        """Start observing all hosts; wait for this one, and for a moment for the others."""
+        self._observer = observer
+        opening = self._open_missing()
+        await self._local.open(observer)
+        await self._wait(opening)
+
+    async def watch(self, groups: Collection[Group]) -> None:
+        """Observe these groups from now on, and connect to hosts that are not connected, at once."""
+        self._groups = groups
+        kept = {*self._remote} & _hosts_of(groups)
+        for host in {*self._remote} - kept:
+            self._spawn(self._remote.pop(host).close())
+        watching = [self._spawn(self._remote[host].watch(groups)) for host in kept]
+        for host in kept:
+            self._remote[host].retry()
+        watching += self._open_missing()
+        await self._local.watch(groups)
+        await self._wait(watching)
+
+    async def request(
+        self, action: Action, group_id: str, accepted: Callable[[], None], origin: RequestOrigin
+    ) -> ActionResult:
+        """Perform an action on the host that runs the group."""
+        return await self._host_of(group_id).request(action, group_id, accepted, origin)
+
+    async def alert(self, group_id: str, state: str, reason: str) -> ActionResult:
+        """Run this machine's alert command, for a group of any host."""
+        return await self._local.alert(group_id, state, reason)
+
+    def trouble(self) -> str:
+        """Return why no action is possible on this machine."""
+        return self._local.trouble()
+
+    async def check_config(self) -> str:
+        """Return why root rejects the config on this machine."""
+        return await self._local.check_config()
+
+    def config_problem(self) -> str:
+        """Return why the config on this machine's disk is not the one in force."""
+        return self._local.config_problem()
+
+    def remote_hosts(self) -> tuple[HostReport, ...]:
+        """Return how the other hosts are, in the order of their names."""
+        found = (report for remote in self._remote.values() for report in remote.remote_hosts())
+        return tuple(sorted(found))
+
+    async def until_broken(self) -> NoReturn:
+        """Wait until a host breaks, and raise its exception."""
+        local = asyncio.ensure_future(self._local.until_broken())
+        try:
+            await asyncio.wait([local, self._broken], return_when=asyncio.FIRST_COMPLETED)
+            (self._broken if self._broken.done() else local).result()
+            raise AssertionError  # neither ends without an exception
+        finally:
+            local.cancel()
+
+    async def close(self) -> None:
+        """Close all hosts."""
+        closing = (self._local.close(), *(host.close() for host in self._remote.values()))
+        await asyncio.gather(*closing)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _host_of(self, group_id: str) -> HelperHost:
+        places = {group.id: group.elsewhere for group in self._groups}
+        place = places.get(group_id)
+        return self._local if place is None else self._remote[place.host]
+
+    def _open_missing(self) -> list[asyncio.Task[None]]:
+        """Begin to open the hosts that have groups and are not open yet."""
+        opening = []
+        for host in _hosts_of(self._groups) - {*self._remote}:
+            self._remote[host] = self._make_remote(host, self._groups)
+            opening.append(self._spawn(self._open(self._remote[host])))
+        return opening
+
+    async def _open(self, remote: HelperHost) -> None:
+        assert self._observer is not None  # noqa: S101 -- open() came first
+        await remote.open(self._observer)
+        self._spawn(remote.until_broken())
+
+    async def _wait(self, tasks: Collection[asyncio.Task[None]]) -> None:
+        if tasks:
+            await asyncio.wait(tasks, timeout=REMOTE_WITHIN_SECONDS)
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not (task.cancelled() or self._broken.done()) and (error := task.exception()):
+            self._broken.set_exception(error)
+
+
+def _hosts_of(groups: Collection[Group]) -> set[RemoteHost]:
+    return {group.elsewhere.host for group in groups if group.elsewhere is not None}

@@ -1,0 +1,93 @@
+"""The transport to the helper of another host: ssh, with the key and the options that root chose.
+
+Does not run as root. What comes from another host is untrusted: it is limited in size and rate.
+"""
+
+from typing import Final
+
+from hkswitch.backend import ssh_reasons
+from hkswitch.backend.child_pipes import ChildPipes, start
+from hkswitch.backend.helper_session import HelperSession, Terms
+from hkswitch.backend.paced_input import Pace
+from hkswitch.backend.ssh_command import CONNECT_TIMEOUT_SECONDS, SSH_CONFIG, ssh_command
+from hkswitch.backend.ssh_reasons import SshProblem
+from hkswitch.model.elsewhere import RemoteHost
+from hkswitch.protocol.helper_dialect import SPOKEN
+
+PACE: Final = Pace(burst_bytes=4 * 2**20, bytes_per_second=256 * 2**10, burst_lines=4000, lines_per_second=50)
+"""The first reports of 149 groups with 128 units each are 1.3 MiB in 500 lines; later ones are few."""
+
+LONGEST_LINE_BYTES: Final = 256 * 2**10
+"""The longest line of another host: one takes no longer to parse than a tap may wait."""
+
+SILENCE_SECONDS: Final = 4
+"""Twice this and the end of ssh are within the ten seconds in which a cut must show."""
+
+HANDSHAKE_SECONDS: Final = 20
+"""The time limit for a host that is slow, after one that took its connection has not answered in time."""
+
+AWAY_PAUSE_SECONDS: Final = 0.5
+"""A host that comes back must be seen within three seconds."""
+
+LONG_AWAY_PAUSE_SECONDS: Final = 5
+LONG_AWAY_ATTEMPTS: Final = 200
+"""Some ten minutes; an attempt costs a few milliseconds of the processor."""
+
+REFUSED_PAUSE_SECONDS: Final = 600
+"""More attempts with a key that is refused could make that host block this one (fail2ban)."""
+
+CHANGED_PAUSE_SECONDS: Final = 2
+SETTING_PAUSES_SECONDS: Final = (1, 2, 5, 10, 30)
+
+
+class SshTransport:
+    """The transport to the helper of one host."""
+
+    def __init__(self, host: RemoteHost) -> None:
+        """Does not connect yet."""
+        self._host = host
+        self._is_slow = False
+
+    @property
+    def terms(self) -> Terms:
+        """What is expected of the helper."""
+        return Terms(
+            host=self._host.name,
+            ready_within_seconds=HANDSHAKE_SECONDS + SILENCE_SECONDS,
+            silence_seconds=SILENCE_SECONDS,
+            protocols=SPOKEN,
+            wrong_protocol="its protocol is too different; upgrade the older one",
+            longest_line_bytes=LONGEST_LINE_BYTES,
+        )
+
+    async def open(self, session: HelperSession) -> ChildPipes:
+        """Start ssh; raises `HelperGone`."""
+        command = ssh_command(
+            self._host.name,
+            self._host.ssh,
+            has_config=SSH_CONFIG.exists(),
+            connect_timeout_seconds=HANDSHAKE_SECONDS if self._is_slow else CONNECT_TIMEOUT_SECONDS,
+        )
+        # TRUST: crosses to another host, whose sshd runs its own forced command and nothing else.
+        return await start(command, ChildPipes(session, ssh_reasons.telling_line, PACE))
+
+    def pause_seconds(self, why_gone: str, attempt: int) -> float:
+        """Return how long to wait before the next attempt."""
+        self._is_slow = ssh_reasons.is_slow_handshake(why_gone)
+        match ssh_reasons.problem_of(why_gone):
+            case SshProblem.REFUSED_KEY:
+                return REFUSED_PAUSE_SECONDS
+            case SshProblem.CHANGED_HOST_KEY:
+                return CHANGED_PAUSE_SECONDS if attempt < LONG_AWAY_ATTEMPTS else LONG_AWAY_PAUSE_SECONDS
+            case SshProblem.SETTING:
+                return SETTING_PAUSES_SECONDS[min(attempt, len(SETTING_PAUSES_SECONDS) - 1)]
+            case _:
+                return AWAY_PAUSE_SECONDS if attempt < LONG_AWAY_ATTEMPTS else LONG_AWAY_PAUSE_SECONDS
+
+    def explain(self, why_gone: str) -> str:
+        """Return one sentence for the log: why the connection is gone, and what to do."""
+        return ssh_reasons.explain(why_gone, self._host.name)
+
+    def hint(self, why_gone: str) -> str:
+        """Return the cause and the remedy; empty if they are unknown."""
+        return ssh_reasons.hint(why_gone, self._host.name)
