@@ -7,6 +7,8 @@ as Port and ProxyJump. No other configuration of ssh is read.
 from pathlib import Path
 from typing import Final
 
+from hkswitch.model.installation import REMOTE_USER
+
 SSH: Final = "/usr/bin/ssh"
 
 SETTINGS: Final = Path("/etc/hkswitch")
@@ -15,9 +17,6 @@ HOSTS_FOLDER: Final = SETTINGS / "hosts"
 
 SSH_CONFIG: Final = SETTINGS / "ssh_config"
 """Root's own settings of the connections, if there are any."""
-
-REMOTE_USER: Final = "hkswitch-remote"
-"""The account on the other host, unless the destination names another one."""
 
 CONNECT_TIMEOUT_SECONDS: Final = 2
 """Of the connection and the handshake; short, so that a host that comes back is seen soon."""

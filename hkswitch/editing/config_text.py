@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from hkswitch.model.yaml_nodes import Mapping, Node, Position, Scalar, Sequence, read
 
 GROUPS: Final = "groups"
+HOSTS: Final = "hosts"
 
 _END_OF_DOCUMENT = re.compile(rb"\.\.\.(\s|$)")
 
@@ -38,10 +39,11 @@ class ConfigEntry(NamedTuple):
 
 
 class ConfigText:
-    """A config that has a sound tree, and its lines with their ends."""
+    """A config that has a sound tree, and its lines with their ends; one of its sections is to be changed."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, section: str = GROUPS) -> None:
         self.data = data
+        self.section_name = section
         self.lines = [line for line in re.split(rb"(?<=\n)", data) if line]  # as the parser does
         self.root = read(data, [])
 
@@ -51,14 +53,18 @@ class ConfigText:
         return entries_in(self.root)
 
     @cached_property
-    def groups(self) -> ConfigEntry | None:
-        """The key `groups` and its value, if it is there."""
-        return next((each for each in self.sections if each.key.text == GROUPS), None)
+    def section(self) -> ConfigEntry | None:
+        """The key of the section and its value, if it is there."""
+        return next((each for each in self.sections if each.key.text == self.section_name), None)
 
     @property
     def entries(self) -> tuple[ConfigEntry, ...]:
-        """The groups."""
-        return () if self.groups is None else entries_in(self.groups.value)
+        """The entries of the section."""
+        return () if self.section is None else entries_in(self.section.value)
+
+    def changed(self, data: bytes) -> "ConfigText":
+        """Return another text with the same section to change."""
+        return ConfigText(data, self.section_name)
 
     @property
     def newline(self) -> bytes:
@@ -99,7 +105,7 @@ class ConfigText:
         return len(line) - len(line.lstrip(b" "))
 
     def first_line_of(self, entry: ConfigEntry) -> int:
-        """Return the index of a group's first line: of the comment right above it, or of its key."""
+        """Return the index of an entry's first line: of the comment right above it, or of its key."""
         index, indent = entry.key.position.line - 1, entry.key.position.column - 1
         while index > 0 and self.is_comment(index - 1) and self.indent(index - 1) == indent:
             index -= 1

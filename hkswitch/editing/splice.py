@@ -11,7 +11,7 @@ from typing import Final
 from hkswitch.editing.additions import additions
 from hkswitch.editing.config_text import GROUPS, ConfigText, Plain, plain
 from hkswitch.editing.removals import removals
-from hkswitch.editing.yaml_text import block_lines
+from hkswitch.editing.yaml_text import block_lines, group_entry
 from hkswitch.model.config import Config, parse
 from hkswitch.model.errors import ConfigError, Exit, Failure
 from hkswitch.model.group import Group
@@ -45,7 +45,7 @@ def with_group(data: bytes, file: str, group: Group, instead_of: Sequence[str] =
         why = "there is one with this id; choose another id with `--id`"
         raise Failure(f"cannot add group {group.id!r}: {why}", Exit.USAGE)
     wanted = _plain_with(before, group)
-    for text in additions(before, group):
+    for text in additions(before, group_entry(group)):
         if plain(ConfigText(text).root) == wanted and _is_added(old, _parsed(text, file, group), group):
             return text
     lines = "\n".join(f"  {line}" for line in block_lines(group))
@@ -92,9 +92,9 @@ def _cannot_remove(file: str, group_id: str) -> CannotSplice:
 def _has_no_groups(text: ConfigText) -> bool:
     """Whether only the first group is missing from a config."""
     is_sound = isinstance(text.root, Mapping) or (isinstance(text.root, Scalar) and text.root.empty)
-    if text.groups is None:
+    if text.section is None:
         return is_sound
-    value = text.groups.value
+    value = text.section.value
     return not text.entries and (isinstance(value, Mapping) or (isinstance(value, Scalar) and value.empty))
 
 
@@ -108,7 +108,7 @@ def _plain_with(text: ConfigText, group: Group) -> Plain:
 
 def _plain_without(text: ConfigText, group_id: str) -> Plain:
     left = [(each.key.text, plain(each.value)) for each in text.entries if each.key.text != group_id]
-    is_flow = text.groups is not None and text.is_flow(text.groups.value)
+    is_flow = text.section is not None and text.is_flow(text.section.value)
     return _plain_of(text, ("mapping", *left) if left or is_flow else _NOTHING)
 
 
@@ -117,7 +117,7 @@ def _plain_of(text: ConfigText, groups: Plain) -> Plain:
     sections: Iterable[tuple[str, Plain]] = (
         (key.text, groups if key.text == GROUPS else plain(value)) for key, value in text.sections
     )
-    return ("mapping", *sections, *(() if text.groups else ((GROUPS, groups),)))
+    return ("mapping", *sections, *(() if text.section else ((GROUPS, groups),)))
 
 
 def _parsed(text: bytes, file: str, group: Group) -> Config:

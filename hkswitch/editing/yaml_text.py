@@ -2,13 +2,29 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from hkswitch.model.group import AccessoryType, Engine, Group
 
 _NEEDS_NO_QUOTES = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*( [A-Za-z0-9_./@-]+)*")
 _NO_TEXT: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"})
+
+
+class NewEntry(NamedTuple):
+    """An entry to add to a section: its key, and the keys in it with their values, both as YAML."""
+
+    key: str
+    values: tuple[tuple[str, str], ...]
+
+    def block_lines(self, step: int = 2) -> list[str]:
+        """Return its lines in block style; `step`: spaces before its keys."""
+        return [f"{self.key}:", *(f"{' ' * step}{key}: {value}" for key, value in self.values)]
+
+    @property
+    def flow(self) -> str:
+        """It in flow style."""
+        return f"{self.key}: {{{', '.join(f'{key}: {value}' for key, value in self.values)}}}"
 
 
 def yaml_scalar(text: str) -> str:
@@ -54,12 +70,11 @@ def keys_of(group: Group) -> Iterator[tuple[str, str]]:
         yield "alert", group.alert
 
 
-def block_lines(group: Group, step: int = 2) -> list[str]:
-    """Return the lines of a group in block style; `step`: spaces before its keys."""
-    lines = (f"{' ' * step}{key}: {value}" for key, value in keys_of(group))
-    return [f"{yaml_scalar(group.id)}:", *lines]
+def group_entry(group: Group) -> NewEntry:
+    """Return a group as an entry to add."""
+    return NewEntry(yaml_scalar(group.id), tuple(keys_of(group)))
 
 
-def flow_entry(group: Group) -> str:
-    """Return a group as an entry of a mapping in flow style."""
-    return f"{yaml_scalar(group.id)}: {{{', '.join(f'{key}: {value}' for key, value in keys_of(group))}}}"
+def block_lines(group: Group) -> list[str]:
+    """Return the lines of a group in block style."""
+    return group_entry(group).block_lines()

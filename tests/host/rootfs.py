@@ -110,10 +110,10 @@ FIREWALLS: Final = Release(
 
 WITH_SERVICES: Final = {
     name: Release(
-        f"open-{name}",
+        f"services-{name}",
         release.suite,
         release.python,
-        ("at", "cron", "openssh-client", "openssh-server", "polkitd"),
+        ("at", "cron", "nftables", "openssh-client", "openssh-server", "polkitd"),
         base=release,
     )
     for name, release in RELEASES.items()

@@ -1,0 +1,83 @@
+"""`hkswitch host`: its commands, and what they share."""
+
+import os
+import sys
+
+import click
+
+from hkswitch.backend.ssh_command import SSH
+from hkswitch.cli.main import LazyCommand, LazyGroup
+from hkswitch.cli.options import examples
+from hkswitch.model import config_values
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.yaml_nodes import Position, Scalar
+from hkswitch.remote.keys import is_bridge_name
+
+NAME_RULE = "at most 32 of a-z, 0-9 and '-', without '-' at the start"
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy_subcommands={
+        "add": LazyCommand("hkswitch.cli.host_add:add", "Make a key for another host, and accept its key"),
+        "list": LazyCommand("hkswitch.cli.host_list:list_hosts", "Show the other hosts of this bridge"),
+        "test": LazyCommand("hkswitch.cli.host_list:test", "Connect to another host as the daemon does"),
+        "remove": LazyCommand("hkswitch.cli.host_add:remove", "Remove another host and the key for it"),
+        "allow": LazyCommand("hkswitch.cli.host_allow:allow", "Let another host's bridge in, on this host"),
+        "disallow": LazyCommand("hkswitch.cli.host_allow:disallow", "Keep another host's bridge out again"),
+    },
+    epilog=examples(
+        "sudo hkswitch host add nas nas.lan",
+        "sudo hkswitch host test nas",
+        "hkswitch host list",
+    ),
+)
+def host() -> None:
+    """Show groups of other hosts, over SSH.
+
+    `add`, `list`, `test` and `remove` run on the bridge's machine; `allow` and `disallow` run on the other
+    host, and `add` prints the command for that. What a group is stands in the configuration of its own host.
+    """
+
+
+def a_host_name(context: click.Context, argument: click.Parameter, text: str) -> str:
+    """Check the name of a host (a click callback)."""
+    return _checked(context, argument, text, config_values.host)
+
+
+def a_destination(context: click.Context, argument: click.Parameter, text: str) -> str:
+    """Check an SSH destination (a click callback)."""
+    return _checked(context, argument, text, config_values.ssh_destination)
+
+
+def a_bridge_name(context: click.Context, argument: click.Parameter, text: str | None) -> str | None:
+    """Check the name of a bridge (a click callback)."""
+    if text is not None and not is_bridge_name(text):
+        raise click.BadParameter(f"{text!r} is not the name of a bridge; use {NAME_RULE}", context, argument)
+    return text
+
+
+def _checked(
+    context: click.Context, argument: click.Parameter, text: str, convert: config_values.Convert[str]
+) -> str:
+    try:
+        return convert(Scalar(Position(1, 1), text, is_text=True))
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, argument) from None
+
+
+def only_root(doing: str) -> None:
+    """Raise `Failure` for other users."""
+    if os.geteuid() != 0:
+        raise Failure(f"cannot {doing}: permission denied; use sudo", Exit.DENIED)
+
+
+def needs_ssh(doing: str) -> None:
+    """Raise `Failure` without OpenSSH's client."""
+    if not os.access(SSH, os.X_OK):
+        remedy = "install openssh-client (Debian) or openssh-clients (Fedora)"
+        raise Failure(f"cannot {doing}: {SSH} does not exist; {remedy}")
+
+
+def can_ask() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()

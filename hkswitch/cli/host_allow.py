@@ -1,0 +1,126 @@
+"""`hkswitch host allow` and `hkswitch host disallow`: the other host's side of a connection from a bridge."""
+
+from collections.abc import Iterator
+from difflib import unified_diff
+
+import click
+
+from hkswitch.cli.host import a_bridge_name, can_ask, only_root
+from hkswitch.cli.layout import say
+from hkswitch.cli.options import examples
+from hkswitch.editing.config_replacement import locked
+from hkswitch.model.config_file import DEFAULT
+from hkswitch.model.installation import REMOTE_USER
+from hkswitch.model.printable import printable
+from hkswitch.remote import admission
+from hkswitch.remote.admission import Admission, FileChange
+from hkswitch.remote.granted import AUTHORIZED_KEYS
+from hkswitch.remote.keys import PublicKey, parse_public_key
+
+NO_SERVER_RUNS = (
+    "No SSH server is running on this host; run `sudo systemctl enable --now ssh` (Fedora: sshd)."
+)
+
+
+def a_key(context: click.Context, argument: click.Parameter, text: str) -> PublicKey:
+    """Check a public key (a click callback)."""
+    try:
+        return parse_public_key(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, argument) from None
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask")
+
+
+@click.command(
+    epilog=examples("sudo hkswitch host allow homelab 'ssh-ed25519 AAAA...'  # as `host add` prints it there")
+)
+@click.argument("bridge", callback=a_bridge_name, metavar="BRIDGE")
+@click.argument("key", callback=a_key, metavar="KEY")
+@yes_option
+def allow(bridge: str, key: PublicKey, *, yes: bool) -> None:
+    """Let another host's bridge in, on this host.
+
+    The bridge can then start and stop the groups of this host's configuration, and nothing else: makes the
+    account hkswitch-remote, which has no password and can run only the helper, and shows each file before it
+    writes it. If a check fails, nothing stays. A new key of the same bridge replaces the old one.
+    """
+    doing = f"allow the bridge {bridge}"
+    only_root(doing)
+    with locked(AUTHORIZED_KEYS):
+        planned = admission.plan_allow(bridge, key)
+        if not DEFAULT.exists():
+            say(
+                f"hkswitch: {DEFAULT} does not exist; the bridge finds no groups until you create it",
+                err=True,
+            )
+        if planned.is_empty:
+            say(f"The bridge {bridge} is allowed already; nothing has changed.")
+            return
+        show(planned)
+        if not _is_confirmed(f"Let the bridge {bridge} in?", yes=yes):
+            return
+        is_running = admission.carry_out(planned)
+    say(f"The bridge {bridge} is allowed. On its machine, run `sudo hkswitch host test NAME`.")
+    if not is_running:
+        say(NO_SERVER_RUNS)
+
+
+@click.command(epilog=examples("sudo hkswitch host disallow homelab"))
+@click.argument("bridge", callback=a_bridge_name, metavar="BRIDGE")
+@yes_option
+def disallow(bridge: str, *, yes: bool) -> None:
+    """Keep another host's bridge out again.
+
+    Removes its key and its rule for sudo, and ends its connection. With the last bridge, the account
+    hkswitch-remote and all settings for it go, too.
+    """
+    doing = f"disallow the bridge {bridge}"
+    only_root(doing)
+    with locked(AUTHORIZED_KEYS):
+        planned = admission.plan_disallow(bridge)
+        show(planned)
+        if not _is_confirmed(f"Keep the bridge {bridge} out?", yes=yes):
+            return
+        admission.carry_out(planned)
+    say(f"The bridge {bridge} is no longer allowed.")
+
+
+def show(planned: Admission) -> None:
+    """Print what a change consists of."""
+    if planned.makes_account:
+        say(f"The account {REMOTE_USER} is created: no password, no home directory.")
+    if planned.unlocks_account:
+        say(f"The account {REMOTE_USER} is unlocked, but gets no password.")
+    if planned.removes_account:
+        say(f"The account {REMOTE_USER} is removed.")
+    for change in planned.files:
+        for line in _lines(change):
+            # TRUST: the old file may hold escape sequences, which must not reach root's terminal.
+            click.echo(printable(line))
+
+
+def _lines(change: FileChange) -> Iterator[str]:
+    """Yield a new file with its contents, the difference of a changed one, or that one is removed."""
+    if change.after is None:
+        yield f"{change.path} is removed."
+    elif change.before is None:
+        yield f"{change.path} is created:"
+        yield from (f"  {line}" for line in change.after.splitlines())
+    else:
+        yield f"{change.path} changes:"
+        old, new = change.before.splitlines(), change.after.splitlines()
+        yield from (f"  {line}" for line in [*unified_diff(old, new, lineterm="", n=0)][2:])
+
+
+def _is_confirmed(question: str, *, yes: bool) -> bool:
+    """Ask; raises `UsageError` without a terminal."""
+    if yes:
+        return True
+    if not can_ask():
+        raise click.UsageError("standard input is no terminal to ask on; use --yes")
+    if click.confirm(question):
+        return True
+    say("Nothing has changed.")
+    return False

@@ -1,0 +1,130 @@
+"""`hkswitch host list` and `hkswitch host test`: the hosts of this bridge, and whether they answer."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from hkswitch.cli.entry import in_event_loop
+from hkswitch.cli.host import a_host_name, needs_ssh
+from hkswitch.cli.host_add import allow_command
+from hkswitch.cli.layout import say
+from hkswitch.cli.options import examples, json_option
+from hkswitch.model.config import Config
+from hkswitch.model.config_file import DEFAULT, read
+from hkswitch.model.elsewhere import Elsewhere, RemoteHost
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.printable import printable
+from hkswitch.remote.host_folder import HostFiles, read_host
+from hkswitch.remote.trial import TrialResult, try_host
+
+NEEDS_ROOT = "use sudo"
+
+
+def configured() -> Config:
+    """Return the service's config; raises `Failure`."""
+    return read(DEFAULT)
+
+
+def groups_of(config: Config, host: RemoteHost) -> dict[str, Elsewhere]:
+    """Return the groups that a host runs, by their ids here."""
+    places = {group.id: group.elsewhere for group in config.groups if group.elsewhere is not None}
+    return {group_id: place for group_id, place in places.items() if place.host == host}
+
+
+@click.command("list", epilog=examples("sudo hkswitch host list", "hkswitch host list --json"))
+@json_option
+def list_hosts(*, as_json: bool) -> None:
+    """Show the other hosts of this bridge.
+
+    Shows each with its destination and its groups, and to root and members of the group hkswitch also the
+    fingerprints of the two keys, and the command that lets this bridge in there.
+    """
+    config = configured()
+    files = {host.name: _files(host.name) for host in config.hosts}
+    if as_json:
+        rows = [_as_json(config, host, files[host.name]) for host in config.hosts]
+        click.echo(json.dumps({"hosts": rows}, indent=2))
+        return
+    if not config.hosts:
+        say("There are no other hosts; `sudo hkswitch host add NAME DESTINATION` adds one.")
+    for host in config.hosts:
+        say(f"{host.name}  {host.ssh}")
+        for title, text in _rows(config, host, files[host.name]):
+            # The last one is a command, which must stay in one line to be copied.
+            click.echo(f"  {title:9} {text}")
+
+
+def _files(name: str) -> HostFiles | str:
+    """Return the files of a host, or why they are not shown."""
+    try:
+        return read_host(name) or f"no key; run `sudo hkswitch host add {name} DESTINATION`"
+    except Failure as failure:
+        return NEEDS_ROOT if failure.exit_code is Exit.DENIED else str(failure)
+
+
+def _rows(config: Config, host: RemoteHost, files: HostFiles | str) -> Iterator[tuple[str, str]]:
+    yield "groups", ", ".join(groups_of(config, host)) or "none"
+    if isinstance(files, str):
+        yield "keys", printable(files)
+        return
+    key = files.host_key
+    yield "host key", f"{key.short_kind} {key.fingerprint}" if key else "none was accepted"
+    yield "our key", f"{files.key.short_kind} {files.key.fingerprint}"
+    yield "there", allow_command(files)
+
+
+def _as_json(config: Config, host: RemoteHost, files: HostFiles | str) -> dict[str, Any]:
+    places = groups_of(config, host)
+    row: dict[str, Any] = {
+        "name": host.name,
+        "ssh": host.ssh,
+        "groups": {group_id: place.group for group_id, place in places.items()},
+    }
+    if isinstance(files, HostFiles):
+        row |= {
+            "host_key": files.host_key.fingerprint if files.host_key else None,
+            "our_key": files.key.fingerprint,
+            "bridge": files.bridge,
+        }
+    return row
+
+
+@click.command(epilog=examples("sudo hkswitch host test nas"))
+@click.argument("name", callback=a_host_name, metavar="HOST")
+def test(name: str) -> None:
+    """Connect to another host as the daemon does.
+
+    Uses the daemon's key, user and SSH command, shows the version there, the round trip and the groups, and
+    whether those of this configuration exist. If it fails, it says why, and what to do. Requests no action.
+    """
+    needs_ssh(f"test the host {name}")
+    config = configured()
+    host = next((each for each in config.hosts if each.name == name), None)
+    if host is None:
+        known = ", ".join(each.name for each in config.hosts) or "none"
+        raise Failure(
+            f"cannot test the host {name}: there is no such host; the hosts are: {known}", Exit.USAGE
+        )
+    result = in_event_loop(try_host(name, host.ssh))
+    say(
+        f"{name}: hkswitch {result.version}, connected in {result.connected_seconds:.1f} s, "
+        f"round trip {result.round_trip_ms:.1f} ms"
+    )
+    if result.missing:
+        say(f"  an older version: {result.missing}")
+    say(f"  groups there: {', '.join(sorted(result.groups)) or 'none'}")
+    problems = [*_problems(config, host, result)]
+    for line in problems:
+        say(f"  {line}")
+    if problems:
+        raise click.exceptions.Exit(Exit.CONFIG)
+
+
+def _problems(config: Config, host: RemoteHost, result: TrialResult) -> Iterator[str]:
+    if result.config_problem:
+        yield f"the configuration there is rejected: {result.config_problem}"
+    for group_id, place in groups_of(config, host).items():
+        if place.group not in result.groups:
+            yield f"{group_id}: there is no group {place.group}; add it there, or fix `group` here"
