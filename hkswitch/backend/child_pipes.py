@@ -87,6 +87,8 @@ class ChildPipes(asyncio.SubprocessProtocol):
         self._exited.set()
         if not self._outputs:
             self._end()
+        elif self._input is not None:  # while reading pauses, the end of the pipes is not seen
+            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._end)
 
     def _set_reading(self, *, on: bool) -> None:
         for fd in self._outputs:

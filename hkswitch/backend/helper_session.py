@@ -61,6 +61,8 @@ class Terms(NamedTuple):
     wrong_protocol: str = "run `sudo systemctl restart hkswitch`"
     """What to do about a helper with another protocol."""
     longest_line_bytes: int = LONGEST_REPLY_BYTES
+    most_values: int | None = None
+    """In a line; None is no limit. A line of short values takes longer to parse than one of long texts."""
     sample_interval_seconds: float = 0
     """Samples that come sooner after one are dropped: a rule must not act at a host's own pace."""
 
@@ -236,6 +238,8 @@ class HelperSession:
     def _reply(self, line: bytes) -> None:
         if self.ended.done():
             return  # the line before this one, which came in the same read, ended the session
+        if self._terms.most_values is not None and line.count(b",") > self._terms.most_values:
+            raise MalformedMessage("it has too many values")
         reply = parse_reply(line)
         self._lines += 1
         # TRUST: nothing counts before the protocol is known, and nothing changes it later.

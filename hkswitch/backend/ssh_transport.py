@@ -19,7 +19,8 @@ PACE: Final = Pace(burst_bytes=4 * 2**20, bytes_per_second=256 * 2**10, burst_li
 """The first reports of 149 groups with 128 units each are 1.3 MiB in 500 lines; later ones are few."""
 
 LONGEST_LINE_BYTES: Final = 256 * 2**10
-"""The longest line of another host: one takes no longer to parse than a tap may wait."""
+MOST_VALUES: Final = 8000
+"""In a line, of which samples have five for a unit: none takes longer to parse than a tap may wait."""
 
 SAMPLE_SECONDS: Final = 5
 """A third of the interval at which helpers measure."""
@@ -77,6 +78,7 @@ class SshTransport:
             protocols=SPOKEN,
             wrong_protocol="its protocol is too different; upgrade the older one",
             longest_line_bytes=LONGEST_LINE_BYTES,
+            most_values=MOST_VALUES,
             sample_interval_seconds=SAMPLE_SECONDS,
         )
 

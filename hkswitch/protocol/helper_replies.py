@@ -62,9 +62,6 @@ LONGEST_SUB_STATE: Final = 200
 MOST_ROWS: Final = 256
 """Of one kind in a message: the helper sends at most `MOST_STATES` at once, or the results of 128 members."""
 
-MOST_USAGES: Final = 4096
-"""In one message: those of all groups, with one for each container of a compose project."""
-
 
 def parse_reply(line: bytes) -> Reply | None:
     """Return the helper's message in a line, None for one of an unknown type; raises `MalformedMessage`."""
@@ -98,12 +95,13 @@ def _parse_update(kind: str, epoch: int, body: dict[str, Any]) -> Update:
         case "group":
             return _group(epoch, body)
         case "states":
-            units = [_unit_state(row) for row in _rows(body, "units", 4)]
-            probes = [_probe(row) for row in _rows(body, "probes", 3)]
-            failures = [_failure(row) for row in _rows(body, "failures", 4)] if "failures" in body else []
+            units = [_unit_state(row) for row in _few(_rows(body, "units", 4), "units")]
+            probes = [_probe(row) for row in _few(_rows(body, "probes", 3), "probes")]
+            rows = _rows(body, "failures", 4) if "failures" in body else []
+            failures = [_failure(row) for row in _few(rows, "failures")]
             return StatesUpdate(epoch, _once("unit", units), _once("group", probes), _once("unit", failures))
         case "samples":
-            usages = tuple(_usage(row) for row in _rows(body, "usages", 5, MOST_USAGES))
+            usages = tuple(_usage(row) for row in _rows(body, "usages", 5))
             return SamplesUpdate(epoch, _seconds(body.get("at_seconds")), usages)
         case "complete":
             return Complete(epoch)
@@ -126,17 +124,17 @@ def _group(epoch: int, body: dict[str, Any]) -> GroupUpdate:
     )
 
 
-def _rows(body: dict[str, Any], key: str, length: int, most: int = MOST_ROWS) -> list[list[Any]]:
+def _rows(body: dict[str, Any], key: str, length: int) -> list[list[Any]]:
     match body.get(key):
         case list(rows) if all(isinstance(row, list) and len(row) == length for row in rows):
-            return _few(rows, key, most)
+            return rows
     raise MalformedMessage(f"{key!r} must be a list of lists of {length}")
 
 
-def _few(items: _Items, key: str, most: int = MOST_ROWS) -> _Items:
+def _few(items: _Items, key: str) -> _Items:
     """Return a list if it is not too long: no message may take long to process."""
-    if len(items) > most:
-        raise MalformedMessage(f"more than {most} {key}")
+    if len(items) > MOST_ROWS:
+        raise MalformedMessage(f"more than {MOST_ROWS} {key}")
     return items
 
 
