@@ -79,6 +79,9 @@ def honest_for_now():
 """What lies are made of."""
 
 
+ALARMED: Final = ", alert: contact, restart_when: {memory_mib: 1, for_seconds: 30}"
+
+
 @dataclass
 class Lag:
     """How long the event loop works without a turn for others: its own time, not that of other programs."""
@@ -96,7 +99,7 @@ class Lag:
 def config_of(liar_groups: int, port: int = 51826) -> Config:
     """Return a config with a local group, an honest host's, and many of the host that lies."""
     lies = "".join(
-        f"  lie-{number}: {{host: liar, group: there-{number}, restart: false}}\n"
+        f"  lie-{number}: {{host: liar, group: there-{number}{ALARMED if number == 0 else ''}}}\n"
         for number in range(liar_groups)
     )
     text = (
@@ -116,7 +119,6 @@ class Household:
     lies: list[str] = field(default_factory=list)
     """The programs of the liar's successive lives; the last one stays."""
     lives: int = 0
-    paths: list[str] = field(default_factory=list)
 
     def hosts(self) -> Hosts:
         """Return the hosts, which are not open yet."""
