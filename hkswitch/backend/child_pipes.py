@@ -23,6 +23,8 @@ async def start(command: Sequence[str], pipes: "ChildPipes") -> "ChildPipes":
         raise HelperGone(f"{command[0]}: {error.strerror}") from None
     except RuntimeError as error:  # asyncio in Python 3.11 starts a thread for each child, and could not
         raise HelperGone(f"{command[0]}: {error}") from None
+    except MemoryError:
+        raise HelperGone(f"{command[0]}: out of memory") from None
     return pipes
 
 

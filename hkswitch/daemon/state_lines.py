@@ -6,6 +6,8 @@ drop the lines of all others with them.
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,15 +35,17 @@ class _Lines:
 class StateLines:
     """The log of the states of all groups."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` returns monotonic seconds."""
         self._log = log
+        self._clock = clock
         self._lines: dict[str, _Lines] = {}
 
     def write(self, level: int, group_id: str, state: str) -> None:
         """Log the state that a group has now, or leave it out."""
         if not self._log.isEnabledFor(level):
             return
-        now_seconds = asyncio.get_running_loop().time()
+        now_seconds = self._clock()
         lines = self._lines.get(group_id)
         if lines is None or (lines.calm is None and now_seconds >= lines.period_ends_seconds):
             lines = self._lines[group_id] = _Lines(now_seconds + STATES_PERIOD_SECONDS)
@@ -56,6 +60,10 @@ class StateLines:
             said = "%s: %d changes of its state within a minute: the next ones are left out until it is calm"
             self._log.warning(said, group_id, MOST_STATE_LINES)
             self._look_again(lines, CALM_AFTER_SECONDS, group_id)
+
+    def is_left_out(self, group_id: str) -> bool:
+        """Return whether the lines of a group are left out now."""
+        return (lines := self._lines.get(group_id)) is not None and lines.calm is not None
 
     def forget(self, group_id: str) -> None:
         """Drop what is known of a group that was removed."""
@@ -73,11 +81,11 @@ class StateLines:
     def _calmed(self, group_id: str) -> None:
         """Log the last state of a group that has not changed for long enough, or wait for longer."""
         lines = self._lines[group_id]
-        calm_seconds = asyncio.get_running_loop().time() - lines.changed_seconds
+        calm_seconds = self._clock() - lines.changed_seconds
         if calm_seconds < CALM_AFTER_SECONDS:
             self._look_again(lines, CALM_AFTER_SECONDS - calm_seconds, group_id)
             return
         del self._lines[group_id]
         if lines.left_out:
-            changes = "1 change" if lines.left_out == 1 else f"{lines.left_out} changes"
-            self._log.info("%s: %s (after %s that were left out)", group_id, lines.newest, changes)
+            changes = "1 change that was" if lines.left_out == 1 else f"{lines.left_out} changes that were"
+            self._log.info("%s: %s (after %s left out)", group_id, lines.newest, changes)
