@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import thread_time
 
 import pytest
 
@@ -254,8 +255,8 @@ class Paced:
 
     def take(self, fd: int, data: bytes) -> None:
         self.taken.append((fd, data))
-        until_seconds = paced_input.thread_time() + self.busy_seconds
-        while paced_input.thread_time() < until_seconds:
+        until_seconds = thread_time() + self.busy_seconds
+        while thread_time() < until_seconds:
             pass
 
     async def until_read(self) -> None:

@@ -230,7 +230,7 @@ async def test_no_flood_of_a_host_delays_or_changes_the_groups_of_others(tmp_pat
         stalls_seconds: dict[str, float] = {}
         for life, flood in enumerate(FLOODS, 1):
             async with measured() as lag:
-                await eventually(lambda life=life: household.has_lied(life))
+                await household.until_lied(life)
                 for _ in range(4):
                     await daemon.tap()
             stalls_seconds[flood] = lag.longest_seconds

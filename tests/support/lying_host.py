@@ -18,6 +18,7 @@ from hkswitch.model.config import Config, parse
 from hkswitch.model.elsewhere import RemoteHost
 from hkswitch.model.group import Group
 from tests.support.host_with_helper import scripted
+from tests.support.waiting import eventually
 
 HONEST: Final = """
 words = [word.split("=") for word in sys.argv[2:]]
@@ -143,6 +144,9 @@ class Household:
     def has_lied(self, life: int) -> bool:
         """Tell whether a life of the liar has come to its lie, and far."""
         return (self.folder / f"lied-{life}").exists()
+
+    async def until_lied(self, life: int) -> None:
+        await eventually(lambda: self.has_lied(life))
 
     def kill_liar(self) -> None:
         """End the current life of the liar."""
