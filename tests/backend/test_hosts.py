@@ -19,7 +19,7 @@ from hkswitch.backend.ssh_transport import SshTransport
 from hkswitch.model.elsewhere import RemoteHost, Trait
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import RequestOrigin
-from hkswitch.model.unit_state import Action, ActionResult, GroupState, Usage
+from hkswitch.model.unit_state import Action, ActionResult, ActiveState, GroupState, Usage
 from hkswitch.protocol.helper import HELPER_PROTOCOL, GroupUpdate, SamplesUpdate
 from tests.support.host_with_helper import Recorder, groups_of, ignore
 from tests.support.waiting import eventually
@@ -260,7 +260,8 @@ async def test_a_host_that_has_no_group_any_longer_is_closed_and_what_it_still_r
     old.change("films", "failed")  # it is still connected
     await reloading
     await eventually(lambda: old.closed == 1)
-    assert GroupState.FAILED not in several.told.states("media")
+    told = [state.active for _, each in several.told.changes for state in (each.units or {}).values()]
+    assert ActiveState.FAILED not in told
     assert several.state("web") is several.state("tv") is GroupState.OFF
     assert several.helpers["pi"].opened == several.helpers[""].opened == 1
 
