@@ -7,7 +7,6 @@ printable is refused, so that no part of the daemon has to wonder what a host ma
 
 from typing import Any, Final, TypeVar
 
-from hkswitch.model.config_values import MOST_TIMEOUT_SECONDS
 from hkswitch.model.elsewhere import Trait
 from hkswitch.model.printable import printable_line
 from hkswitch.model.unit_state import (
@@ -120,7 +119,7 @@ def _group(epoch: int, body: dict[str, Any]) -> GroupUpdate:
     return update._replace(
         actions=tuple(action for action in Action if action in actions),
         traits=tuple(trait for trait in Trait if trait in traits),
-        timeout_seconds=min(number(body, "timeout_seconds"), MOST_TIMEOUT_SECONDS),
+        timeout_seconds=number(body, "timeout_seconds"),
     )
 
 

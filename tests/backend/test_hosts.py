@@ -365,6 +365,13 @@ def test_what_a_host_tells_of_a_group_counts_only_if_it_has_that_group(there: st
     assert (groups.untold() == ()) is is_known
 
 
+@pytest.mark.parametrize(("told", "taken"), [(1, 1), (3600, 3600), (3601, 3600), (2**53, 3600)])
+def test_no_group_takes_longer_than_a_config_allows(told: int, taken: int) -> None:
+    groups = known()
+    groups.learn(GroupUpdate(1, "films", "t", (), (), (), told))
+    assert [group.timeout_seconds for group in groups.groups] == [taken]
+
+
 def test_what_this_machines_helper_tells_changes_no_group() -> None:
     groups = KnownGroups(groups_of(CONFIG).values())
     before = groups.get("web")

@@ -217,14 +217,6 @@ def test_what_is_absurd_is_refused(message: dict[str, Any]) -> None:
         parse_reply(json.dumps(message).encode())
 
 
-@pytest.mark.parametrize(("told", "taken"), [(1, 1), (3600, 3600), (3601, 3600), (2**53, 3600)])
-def test_no_group_takes_longer_than_a_config_allows(told: int, taken: int) -> None:
-    body = {**GROUP, "actions": [], "traits": [], "timeout_seconds": told}
-    update = parse_reply(json.dumps(body).encode())
-    assert isinstance(update, GroupUpdate)
-    assert update.timeout_seconds == taken
-
-
 # Hosts in the report
 
 NAS: Final = HostReport("nas", "nas.lan", 1_700_000_000, 1.5, "0.3.0", "")
