@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -37,7 +38,8 @@ def write_file(path: Path, contents: bytes, mode: int, group_id: int = 0) -> boo
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
     return True
 
 

@@ -444,6 +444,31 @@ CASES: Final = {
     "an expired account": Failing(
         "account has expired", f"chage --expiredate=0 {ACCOUNT}", f"chage --expiredate=-1 {ACCOUNT}"
     ),
+    "an old password": Failing(
+        "password has expired", f"chage --lastday=0 {ACCOUNT}", f"chage --lastday=-1 {ACCOUNT}"
+    ),
+    "a refusal by PAM": Failing(
+        "Connection closed by",
+        "sed -i '1i account requisite pam_deny.so' /etc/pam.d/sshd",
+        "sed -i 1d /etc/pam.d/sshd",
+    ),
+    "no answer": Failing(
+        "timed out",
+        "nft 'add table inet drop; add chain inet drop in { type filter hook input priority 0; }; "
+        "add rule inet drop in tcp dport 22 drop'",
+        "nft delete table inet drop",
+    ),
+    "bash": Failing(
+        "sudo: command not found",
+        f"usermod --shell /bin/bash {ACCOUNT}; mv /usr/bin/sudo /root/aside",
+        f"mv /root/aside /usr/bin/sudo; usermod --shell /bin/sh {ACCOUNT}",
+    ),
+    "a damaged hkswitch": Failing(
+        "unable to execute",
+        "mv /usr/sbin/serviceswitch /root/aside; "
+        "printf '#!/nowhere\\n' >/usr/sbin/serviceswitch; chmod 0755 /usr/sbin/serviceswitch",
+        "mv /root/aside /usr/sbin/serviceswitch",
+    ),
     "requiretty": Failing(
         "must have a tty", "echo Defaults requiretty >/etc/sudoers.d/tty", "rm /etc/sudoers.d/tty"
     ),
@@ -451,8 +476,8 @@ CASES: Final = {
 
 
 def ssh_reason(words: str) -> SshReason:
-    (found,) = (each for each in SSH_REASONS if each.words.startswith(words))
-    return found
+    found = [each for each in SSH_REASONS if each.words.startswith(words)]
+    return min(found, key=lambda reason: len(reason.words))
 
 
 IN_CI: Final = ("a refused key", "an unreadable key", "no sudo rule", "no hkswitch", "an old hkswitch")
