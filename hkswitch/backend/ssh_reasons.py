@@ -53,7 +53,8 @@ _CLOSED: Final = (
     "has expired, or that PAM rejects, is one"
 )
 _LIMITED: Final = (
-    "it may limit or block connections (MaxStartups, fail2ban, hosts.deny); its journal has the reason"
+    "it may limit or block connections (MaxStartups, PerSourcePenalties, fail2ban); its journal has the "
+    "reason"
 )
 
 SSH_REASONS: Final = (
