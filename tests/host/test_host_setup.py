@@ -500,9 +500,9 @@ CASES: Final = {
     ),
     "no answer": Failing(
         "timed out",
-        "nft 'add table inet drop; add chain inet drop in { type filter hook input priority 0; }; "
-        "add rule inet drop in tcp dport 22 drop'",
-        "nft delete table inet drop",
+        "nft 'add table inet away; add chain inet away in { type filter hook input priority 0; }; "
+        "add rule inet away in tcp dport 22 drop'",
+        "nft delete table inet away",
     ),
     "bash": Failing(
         "sudo: command not found",
