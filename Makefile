@@ -90,7 +90,7 @@ test-packages: .venv/.dev ## build the packages and test them
 TEST_HOST := $(BIN)/python -m pytest tests/host -p tests.host.scheduling --numprocesses 5 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test-host
-test-host: .venv/.dev ## as root: run each host test once, like CI
+test-host: .venv/.dev ## as root: run each host test at most once, like CI
 	$(TEST_HOST) -m ci
 
 .PHONY: test-host-all
