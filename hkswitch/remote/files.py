@@ -30,7 +30,9 @@ def write_file(path: Path, contents: bytes, mode: int, group_id: int = 0) -> boo
     # A dot in front: neither sudo, sshd nor systemd reads a file of this name.
     new = path.with_name(f".{path.name}.new")
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+            path.parent.chmod(0o755)  # whatever the umask is
         new.unlink(missing_ok=True)  # a command that was killed left it
         create(new, contents, mode, group_id)
         new.rename(path)

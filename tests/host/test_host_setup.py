@@ -14,6 +14,7 @@ from hkswitch.backend.ssh_command import SSH_CONFIG
 from hkswitch.backend.ssh_reasons import SSH_REASONS, SshReason
 from hkswitch.remote.granted import AUTHORIZED_KEYS, SSHD_DROP_IN, SUDOERS
 from hkswitch.remote.limits import DROP_IN
+from tests.host.installation import empty_state
 from tests.host.machine import Boot, Host, booted, connected, eventually, install
 from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
 
@@ -139,17 +140,25 @@ def failed(host: Host, *command: str) -> str:
 
 def test_a_host_is_connected_by_commands_that_print_the_next_one(host: Host, other: Host) -> None:
     began_seconds = time.monotonic()
-    added = typed(host, f"hkswitch host add {NAME} {THERE} --as {BRIDGE}")
+    added = typed(host, f"umask 077; hkswitch host add {NAME} {THERE} --as {BRIDGE}")
     assert fingerprint(other) in added
     (allow,) = ALLOW.findall(added)
     assert ALLOW.findall(added) == re.findall(
         "sudo hkswitch host allow .*", host.run("hkswitch", "host", "list").stdout
     )
-    printed = typed(other, allow)
+    printed = typed(other, f"umask 077; {allow}")
     for file in (SUDOERS, AUTHORIZED_KEYS, SSHD_DROP_IN):
         assert all(line.strip() in printed for line in other.read(str(file)).splitlines())
     tested = host.run("hkswitch", "host", "test", NAME).stdout
+    host.write(FILE, host.read(FILE).replace("\nhosts:", f"{USED}\nhosts:"))
+    host.run("systemctl", "start", "hkswitch")
+    eventually(lambda: host.run("hkswitch", "start", f"{NAME}-media", check=False).returncode == 0)
+    assert other.show("nginx.service", "ActiveState") == "active"
     assert time.monotonic() - began_seconds < MOST_SECONDS
+    host.run("systemctl", "stop", "hkswitch")
+    other.run("systemctl", "stop", "nginx")
+    empty_state(host)
+    host.write(FILE, host.read(FILE).replace(USED, ""))
     assert re.search(r"connected in [0-9.]+ s, round trip [0-9.]+ ms\n +groups there: media\n", tested)
 
     # What was written here, and for whom.
