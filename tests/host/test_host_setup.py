@@ -93,7 +93,7 @@ def state(host: Host, script: str) -> list[str]:
 
 @pytest.fixture
 def added(host: Host, other: Host) -> Iterator[str]:
-    """The command that lets the bridge in, once the host was added."""
+    """The command that allows the bridge, once the host was added."""
     output = host.run("hkswitch", "host", "add", NAME, THERE, *accepting(other), "--as", BRIDGE).stdout
     yield ALLOW.findall(output)[0]
     if NAME in host.read(FILE):
@@ -238,7 +238,7 @@ def test_a_changed_host_key_is_refused_until_it_is_accepted(host: Host, other: H
 
 
 class Obstacle(NamedTuple):
-    """Something on the other host that keeps bridges out, and what `host allow` says of it."""
+    """Something on the other host that denies bridges, and what `host allow` says of it."""
 
     make: str
     undo: str
@@ -300,9 +300,7 @@ OBSTACLES: Final = {
 OBSTACLES_IN_CI: Final = ("AllowUsers", "no Include", "no includedir", "no reload")
 
 
-def test_what_keeps_a_bridge_out_is_said_and_nothing_is_changed(
-    other: Host, added: str, exhaustive: bool
-) -> None:
+def test_an_obstacle_is_reported_and_nothing_is_changed(other: Host, added: str, exhaustive: bool) -> None:
     command = added.removeprefix("sudo ")
     for name in OBSTACLES if exhaustive else OBSTACLES_IN_CI:
         obstacle = OBSTACLES[name]
