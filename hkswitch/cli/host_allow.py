@@ -12,14 +12,12 @@ from hkswitch.editing.config_replacement import locked
 from hkswitch.model.config_file import DEFAULT
 from hkswitch.model.installation import REMOTE_USER
 from hkswitch.model.printable import printable
-from hkswitch.remote import admission
+from hkswitch.remote import admission, sshd
 from hkswitch.remote.admission import Admission, FileChange
 from hkswitch.remote.granted import AUTHORIZED_KEYS
 from hkswitch.remote.keys import parse_public_key
 
-NO_SERVER_RUNS = (
-    "No SSH server is running on this host; run `sudo systemctl enable --now ssh` (Fedora: sshd)."
-)
+NO_SERVER_RUNS = f"No SSH server is running on this host; {sshd.START}."
 
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask")

@@ -16,10 +16,10 @@ SSHD_CONFIG: Final = Path("/etc/ssh/sshd_config")
 INCLUDE: Final = f"Include {SSHD_DROP_IN.parent}/*.conf"
 UNITS: Final = ("ssh.service", "sshd.service")
 BOOTED: Final = Path("/run/systemd/system")
-NO_SERVER: Final = (
-    "cannot find sshd; install openssh-server, and run `sudo systemctl enable --now ssh` (Fedora: sshd)"
-)
+START: Final = "run `sudo systemctl enable --now ssh` (Fedora: sshd)"
+NO_SERVER: Final = f"cannot find sshd; install openssh-server, and {START}"
 
+_NO_KEYS: Final = "no hostkeys available"
 _CONNECTION: Final = (
     f"user={REMOTE_USER},host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22,rdomain=default"
 )
@@ -105,6 +105,8 @@ def _run(*arguments: str) -> str:
     if ran.code and (missing := _MISSING_FOLDER.search(ran.errors)):
         with _folder(Path(missing[1])):
             ran = programs.run(path(), *arguments)
+    if _NO_KEYS in ran.errors:
+        raise Failure(f"cannot allow bridges: sshd has no host keys yet, as it never ran; {START}")
     if ran.code:
         why = next((line for line in ran.errors.splitlines() if ": line " in line or " line " in line), "")
         raise Failure(f"sshd rejects its settings: {why or ran.reason}; fix them", Exit.CONFIG)

@@ -146,6 +146,8 @@ def test_a_host_is_connected_by_commands_that_print_the_next_one(host: Host, oth
     assert ALLOW.findall(added) == re.findall(
         "sudo hkswitch host allow .*", host.run("hkswitch", "host", "list").stdout
     )
+    with undone(other, f"mv {FILE} /root", f"mv /root/config.yaml {FILE}"):
+        assert "finds no groups until you create it" in " ".join(typed(other, allow, "n\n").split())
     printed = typed(other, f"umask 077; {allow}")
     for file in (SUDOERS, AUTHORIZED_KEYS, SSHD_DROP_IN):
         assert all(line.strip() in printed for line in other.read(str(file)).splitlines())
@@ -282,6 +284,11 @@ OBSTACLES: Final = {
     ),
     "no sudo": Obstacle("mv /usr/bin/sudo /root", "mv /root/sudo /usr/bin", "cannot find sudo"),
     "no sshd": Obstacle("mv /usr/sbin/sshd /root", "mv /root/sshd /usr/sbin", "cannot find sshd"),
+    "no host keys": Obstacle(
+        "mkdir /root/keys; mv /etc/ssh/ssh_host_* /root/keys",
+        "mv /root/keys/* /etc/ssh; rmdir /root/keys",
+        "sshd has no host keys yet",
+    ),
     "another account": Obstacle(f"useradd {ACCOUNT}", f"userdel {ACCOUNT}", "there is another account"),
     "a line of others": Obstacle(
         f"echo ssh-ed25519 AAAA me >{AUTHORIZED_KEYS}",
