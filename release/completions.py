@@ -43,6 +43,7 @@ VALUES: Final[Mapping[str, Value]] = {
     "OLD=COPY": Value.FILE,
     "UNIT": Value.UNIT,
     "NAME": Value.FREE,
+    "HOST": Value.FREE,
     "ID": Value.FREE,
     "TYPE": Value.FREE,
     "SENSOR": Value.FREE,

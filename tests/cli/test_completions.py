@@ -176,7 +176,7 @@ VALUES = {
     "DIR": FOLDERS,
     "IP": NOTHING,
     "N": NOTHING,
-    **dict.fromkeys(("NAME", "ID", "TYPE", "SENSOR", "PROJECT", "ENGINE"), NOTHING),
+    **dict.fromkeys(("NAME", "ID", "TYPE", "SENSOR", "PROJECT", "ENGINE", "HOST"), NOTHING),
 }
 
 
