@@ -2,9 +2,9 @@
 
     python release/completions.py FOLDER
 
-Commands and options are written into the scripts, so that completing them starts no program. For groups and
-controllers, the scripts ask hkswitch, and systemctl for units; they accept only what can be such a name: bash
-expands what a completion offers, and a hostile daemon could have it run a command.
+Commands and options are written into the scripts, so that completing them starts no program. For groups,
+hosts and controllers, the scripts ask hkswitch, and systemctl for units; they accept only what can be such a
+name: bash expands what a completion offers, and a hostile daemon could have it run a command.
 """
 
 import re
@@ -31,6 +31,7 @@ class Value(Enum):
     GROUP = auto()
     CONTROLLER = auto()
     UNIT = auto()
+    HOST = auto()
     FREE = auto()
 
 
@@ -42,8 +43,8 @@ VALUES: Final[Mapping[str, Value]] = {
     "CONTROLLER": Value.CONTROLLER,
     "OLD=COPY": Value.FILE,
     "UNIT": Value.UNIT,
+    "HOST": Value.HOST,
     "NAME": Value.FREE,
-    "HOST": Value.FREE,
     "ID": Value.FREE,
     "TYPE": Value.FREE,
     "SENSOR": Value.FREE,
@@ -51,6 +52,10 @@ VALUES: Final[Mapping[str, Value]] = {
     "ENGINE": Value.FREE,
     "IP": Value.FREE,
     "N": Value.FREE,
+    "DESTINATION": Value.FREE,
+    "SHA256": Value.FREE,
+    "BRIDGE": Value.FREE,
+    "KEY": Value.FREE,
 }
 """By the word for it in --help; add a new word here."""
 
@@ -73,7 +78,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command, or the program itself."""
+    """A command, a group of commands, or the program itself."""
 
     name: str
     summary: str
@@ -81,6 +86,11 @@ class Command:
     argument: Value | None
     repeats: bool
     """Whether the argument may be given several times."""
+    commands: tuple["Command", ...] = ()
+
+    def below(self, command: "Command") -> str:
+        """Return the words of one of its commands."""
+        return f"{self.name} {command.name}"
 
 
 def read_command(name: str, command: click.Command, parent: click.Context | None) -> Command:
@@ -96,11 +106,23 @@ def read_command(name: str, command: click.Command, parent: click.Context | None
             without_default = re.sub(r" \[.*\]$", "", parameter.help or "")
             text = HELP.get(parameter.opts[-1], without_default)
             options.append(Option(tuple(parameter.opts), text, value))
-    if len(arguments) > 1:
-        raise SystemExit(f"{name} has {len(arguments)} arguments: only one is supported")
-    argument = VALUES[arguments[0].make_metavar(context).strip("[].")] if arguments else None
+    values = [VALUES[each.make_metavar(context).strip("[].")] for each in arguments]
+    offered = [value for value in values if value is not Value.FREE]
+    if len(offered) > 1 or offered != values[: len(offered)]:
+        raise SystemExit(f"{name} has {len(arguments)} arguments: only the first one can be completed")
     repeats = any(each.nargs == -1 for each in arguments)
-    return Command(name, command.get_short_help_str(200).removesuffix("."), tuple(options), argument, repeats)
+    summary = command.get_short_help_str(200).removesuffix(".")
+    argument = offered[0] if offered else None
+    return Command(name, summary, tuple(options), argument, repeats, tuple(_below(command, context)))
+
+
+def _below(command: click.Command, context: click.Context) -> Iterator[Command]:
+    """Read the commands of a group of commands; there are none of any other command."""
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None  # noqa: S101 -- it is listed
+            yield read_command(name, found, context)
 
 
 def _quoted(text: str) -> str:
@@ -110,12 +132,8 @@ def _quoted(text: str) -> str:
 
 def read_program() -> tuple[Command, tuple[Command, ...]]:
     """Read hkswitch itself and its commands."""
-    parent = click.Context(program, info_name="hkswitch", **program.context_settings)
-    found = [(name, program.get_command(parent, name)) for name in program.list_commands(parent)]
-    return (
-        read_command("hkswitch", program, None),
-        tuple(read_command(name, command, parent) for name, command in found if command is not None),
-    )
+    whole = read_command("hkswitch", program, None)
+    return whole, whole.commands
 
 
 @cache
@@ -124,7 +142,7 @@ def scripts() -> dict[str, str]:
     whole, commands = read_program()
     return {
         "hkswitch.bash": "\n".join(bash(whole, commands)) + "\n",
-        "_hkswitch": "\n".join(zsh(whole, commands)) + "\n",
+        "_hkswitch": "\n".join(zsh(whole)) + "\n",
         "hkswitch.fish": "\n".join(fish(whole, commands)) + "\n",
     }
 
@@ -132,15 +150,18 @@ def scripts() -> dict[str, str]:
 # bash
 
 _GROUPS = """hkswitch status --json 2>/dev/null | sed -n 's/^      "id": "\\([a-z0-9-]*\\)",$/\\1/p'"""
+_HOSTS = """hkswitch host list --json 2>/dev/null | sed -n 's/^      "name": "\\([a-z0-9-]*\\)",$/\\1/p'"""
 _CONTROLLERS = """hkswitch pair --list 2>/dev/null | sed -n 's/^\\([0-9A-F-]*\\)  .*/\\1/p'"""
 _LISTED = "systemctl list-unit-files --type=service --no-legend --no-pager --plain 2>/dev/null"
 _UNITS = f"""{_LISTED} | sed -n 's/^\\([A-Za-z0-9:_.@-]*\\)\\.service .*/\\1/p'"""
+_BASH_REPLY: Final = 'mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")'
 _BASH_OFFERS: Final = {
     Value.FILE: "compopt -o default",  # of readline: files
     Value.FOLDER: "compopt -o dirnames",
     Value.GROUP: "words=$(_hkswitch_groups)",
     Value.CONTROLLER: "words=$(_hkswitch_controllers)",
     Value.UNIT: "words=$(_hkswitch_units)",
+    Value.HOST: "words=$(_hkswitch_hosts)",
 }
 
 
@@ -148,6 +169,7 @@ def bash(whole: Command, commands: Iterable[Command]) -> Iterator[str]:
     """Yield the lines of the completion for bash."""
     yield from ("# shellcheck shell=bash", NOTE, "")
     yield from ("_hkswitch_groups() {", f"    {_GROUPS}", "}", "")
+    yield from ("_hkswitch_hosts() {", f"    {_HOSTS}", "}", "")
     yield from ("_hkswitch_controllers() {", f"    {_CONTROLLERS}", "}", "")
     yield from ("_hkswitch_units() {", f"    {_UNITS}", "}", "")
     yield "_hkswitch() {"
@@ -156,21 +178,37 @@ def bash(whole: Command, commands: Iterable[Command]) -> Iterator[str]:
     yield "    # bash makes --config=FILE three words."
     yield from ("    if [[ $cur == = ]]; then", '        cur=""', "    elif [[ $prev == = ]]; then")
     yield from ("        prev=${COMP_WORDS[COMP_CWORD - 2]}", "    fi", "    case $prev in")
-    for value, names in _options_by_value(commands).items():
+    leaves = [leaf for command in commands for leaf in command.commands or (command,)]
+    groups = [command for command in commands if command.commands]
+    for value, names in _options_by_value(leaves).items():
         offer = _BASH_OFFERS.get(value)
+        lines = [offer] if offer else []
+        if value is Value.HOST:  # it has set the words
+            lines.append(_BASH_REPLY)
         yield f"        {' | '.join(names)})"
-        yield from (f"            {line}" for line in ([offer] if offer else []) + ["return", ";;"])
+        yield from (f"            {line}" for line in (*lines, "return", ";;"))
     yield from ("    esac", "    for ((i = 1; i < COMP_CWORD; i++)); do")
-    yield from ("        if [[ ${COMP_WORDS[i]} != -* ]]; then", "            command=${COMP_WORDS[i]}")
-    yield from ("            break", "        fi", "    done", "    case $command:$cur in")
+    yield "        if [[ ${COMP_WORDS[i]} != -* ]]; then"
+    yield '            command+="${command:+ }${COMP_WORDS[i]}"'
+    yield f"            [[ $command == {'|'.join(group.name for group in groups)} ]] || break"
+    yield from ("        fi", "    done", "    case $command:$cur in")
     yield f'        :-*) words="{_long_options(whole)}" ;;'
     yield f'        :*) words="{" ".join(command.name for command in commands)}" ;;'
     for command in commands:
-        yield f'        {command.name}:-*) words="{_long_options(command)}" ;;'
-        if command.argument:
-            yield f"        {command.name}:*) {_BASH_OFFERS[command.argument]} ;;"
-    yield from ("    esac", '    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")', "}", "")
+        yield from _bash_cases(command, command.name)
+        for below in command.commands:
+            yield from _bash_cases(below, f'"{command.below(below)}"')
+    yield from ("    esac", f"    {_BASH_REPLY}", "}", "")
     yield "complete -F _hkswitch hkswitch"
+
+
+def _bash_cases(command: Command, words: str) -> Iterator[str]:
+    """Yield what to offer after a command."""
+    yield f'        {words}:-*) words="{_long_options(command)}" ;;'
+    if command.commands:
+        yield f'        {words}:*) words="{" ".join(below.name for below in command.commands)}" ;;'
+    elif command.argument:
+        yield f"        {words}:*) {_BASH_OFFERS[command.argument]} ;;"
 
 
 def _options_by_value(commands: Iterable[Command]) -> dict[Value, list[str]]:
@@ -206,6 +244,14 @@ _hkswitch_groups() {{
     _wanted groups expl group compadd -a groups
 }}
 
+_hkswitch_hosts() {{
+    [[ $PREFIX != -* ]] || return 1
+    local expl
+    local -a hosts
+    hosts=(${{(f)"$(_call_program hosts {_HOSTS})"}})
+    _wanted hosts expl host compadd -a hosts
+}}
+
 _hkswitch_controllers() {{
     [[ $PREFIX != -* ]] || return 1
     local expl
@@ -225,38 +271,53 @@ _hkswitch_units() {{
 _hkswitch() {{
     local curcontext=$curcontext state ret=1
     local -a commands line
-    local -A opt_args
-    commands=("""
+    local -A opt_args"""
+_ZSH_DESCRIBE: Final = "_describe -t commands command commands"
 _ZSH_OFFERS: Final = {
     Value.FILE: "file:_files",
     Value.FOLDER: "folder:_files -/",
     Value.GROUP: "group:_hkswitch_groups",
     Value.CONTROLLER: "controller:_hkswitch_controllers",
     Value.UNIT: "unit:_hkswitch_units",
+    Value.HOST: "host:_hkswitch_hosts",
     Value.FREE: "value: ",
 }
 
 
-def zsh(whole: Command, commands: Iterable[Command]) -> Iterator[str]:
+def zsh(whole: Command) -> Iterator[str]:
     """Yield the lines of the completion for zsh."""
     yield _ZSH_HEAD
-    yield from (f"        {_quoted(f'{each.name}:{_zsh_text(each.summary)}')}" for each in commands)
-    yield "    )"
+    yield from _zsh_group(whole, "    ")
+    yield from ("    return ret", "}", "", '_hkswitch "$@"')
+
+
+def _zsh_group(group: Command, indent: str) -> Iterator[str]:
+    """Yield the lines for a group of commands: the names of those, and what each takes."""
+    yield f"{indent}commands=("
+    yield from (f"{indent}    {_quoted(f'{each.name}:{_zsh_text(each.summary)}')}" for each in group.commands)
+    yield f"{indent})"
     yield from _zsh_arguments(
-        "    ", ["-C -A '-*'", *_zsh_options(whole), "'1:command:->command'", "'*::argument:->argument'"]
+        indent, ["-C -A '-*'", *_zsh_options(group), "'1:command:->command'", "'*::argument:->argument'"]
     )
-    yield from ("    case $state in", "        command) _describe -t commands command commands && ret=0 ;;")
-    yield from ("        argument)", "            case $words[1] in")
-    for command in commands:
-        argument = (
-            f"{'*' if command.repeats else '1'}:{_ZSH_OFFERS[command.argument]}" if command.argument else ""
-        )
-        yield f"                {command.name})"
-        yield from _zsh_arguments(
-            " " * 20, [*_zsh_options(command), *([_quoted(argument)] if argument else [])]
-        )
-        yield "                    ;;"
-    yield from ("            esac", "            ;;", "    esac", "    return ret", "}", "", '_hkswitch "$@"')
+    yield from (f"{indent}case $state in", f"{indent}    command) {_ZSH_DESCRIBE} && ret=0 ;;")
+    yield from (f"{indent}    argument)", f"{indent}        case $words[1] in")
+    for command in group.commands:
+        yield f"{indent}            {command.name})"
+        if command.commands:
+            yield f"{indent}                state="  # of this group
+            yield from _zsh_group(command, f"{indent}                ")
+        else:
+            yield from _zsh_arguments(f"{indent}                ", _zsh_words(command))
+        yield f"{indent}                ;;"
+    yield from (f"{indent}        esac", f"{indent}        ;;", f"{indent}esac")
+
+
+def _zsh_words(command: Command) -> list[str]:
+    """Return the options and the argument of a command."""
+    words = [*_zsh_options(command)]
+    if command.argument:
+        words.append(_quoted(f"{'*' if command.repeats else '1'}:{_ZSH_OFFERS[command.argument]}"))
+    return words
 
 
 def _zsh_arguments(indent: str, words: list[str]) -> Iterator[str]:
@@ -298,6 +359,12 @@ function __hkswitch_groups
     hkswitch status --json 2>/dev/null | string replace --filter --regex '^      "id": "([a-z0-9-]*)",$' '$1'
 end
 
+function __hkswitch_hosts
+    string match --quiet -- '-*' (commandline -ct); and return
+    set -l listed (hkswitch host list --json 2>/dev/null)
+    string replace --filter --regex '^      "name": "([a-z0-9-]*)",$' '$1' $listed
+end
+
 function __hkswitch_controllers
     string match --quiet -- '-*' (commandline -ct); and return
     hkswitch pair --list 2>/dev/null | string replace --filter --regex '^([0-9A-F-]*)  .*' '$1'
@@ -315,6 +382,13 @@ function __hkswitch_command
     contains -- "$command" $argv; or test -z "$command$argv"
 end
 
+# Whether these are the command of a group and the group; without a command: none yet.
+function __hkswitch_subcommand
+    set -l words (commandline -opc)
+    set -l found (string match --invert -- '-*' $words[2..])
+    test "$found[1]" = "$argv[1]"; and test "$found[2]" = "$argv[2]"
+end
+
 complete -c hkswitch -f
 """
 _FISH_ARGUMENTS: Final = {
@@ -322,10 +396,12 @@ _FISH_ARGUMENTS: Final = {
     Value.GROUP: "-a '(__hkswitch_groups)' -d Group",
     Value.CONTROLLER: "-a '(__hkswitch_controllers)' -d Controller",
     Value.UNIT: "-a '(__hkswitch_units)' -d Unit",
+    Value.HOST: "-a '(__hkswitch_hosts)' -d Host",
 }
 _FISH_VALUES: Final = {
     Value.FILE: " -rF",
     Value.FOLDER: " -xa '(__fish_complete_directories)'",
+    Value.HOST: " -xa '(__hkswitch_hosts)'",
     Value.FREE: " -x",
     None: "",
 }
@@ -338,11 +414,20 @@ def fish(whole: Command, commands: Iterable[Command]) -> Iterator[str]:
     yield from (f"{begin} {_fish_option(option)}" for option in whole.options)
     yield from (f"{begin} -a {each.name} -d {_quoted(each.summary)}" for each in commands)
     for command in commands:
-        begin = f"complete -c hkswitch -n '__hkswitch_command {command.name}'"
-        yield ""
-        if command.argument:
-            yield f"{begin} {_FISH_ARGUMENTS[command.argument]}"
-        yield from (f"{begin} {_fish_option(option)}" for option in command.options)
+        kind = "subcommand" if command.commands else "command"
+        begin = f"complete -c hkswitch -n '__hkswitch_{kind} {command.name}'"
+        yield from _fish_command(command, begin)
+        yield from (f"{begin} -a {each.name} -d {_quoted(each.summary)}" for each in command.commands)
+        for each in command.commands:
+            words = command.below(each)
+            yield from _fish_command(each, f"complete -c hkswitch -n '__hkswitch_subcommand {words}'")
+
+
+def _fish_command(command: Command, begin: str) -> Iterator[str]:
+    yield ""
+    if command.argument:
+        yield f"{begin} {_FISH_ARGUMENTS[command.argument]}"
+    yield from (f"{begin} {_fish_option(option)}" for option in command.options)
 
 
 def _fish_option(option: Option) -> str:

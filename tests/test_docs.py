@@ -604,7 +604,7 @@ FEATURES = re.findall(
 """The rows of the README's table: a feature, how to use it, and the page about it."""
 
 
-@pytest.mark.parametrize("name", sorted(options.commands_seen().keys() - {"demo", "run"}))
+@pytest.mark.parametrize("name", sorted({*options.top_level()} - {"demo", "run"}))
 def test_every_command_is_a_feature(name: str) -> None:
     said = [how for _, how, _ in FEATURES]
     assert [how for how in said if re.search(rf"`(?:hkswitch )?{name}\b", how)], said

@@ -79,7 +79,7 @@ def add(  # noqa: PLR0913 -- one for each option
     alert: str | None,
     dry_run: bool,
 ) -> None:
-    """Add a group of units and containers, or one that another host runs.
+    """Add a group of units and containers, or of another host.
 
     Writes the group into the configuration, where everything else stays as it is, shows the change, and
     reloads the daemon. Groups of the example configuration are replaced, unless one of their units exists.

@@ -15,31 +15,21 @@ from hkswitch.model.printable import printable
 from hkswitch.remote import admission
 from hkswitch.remote.admission import Admission, FileChange
 from hkswitch.remote.granted import AUTHORIZED_KEYS
-from hkswitch.remote.keys import PublicKey, parse_public_key
+from hkswitch.remote.keys import parse_public_key
 
 NO_SERVER_RUNS = (
     "No SSH server is running on this host; run `sudo systemctl enable --now ssh` (Fedora: sshd)."
 )
 
 
-def a_key(context: click.Context, argument: click.Parameter, text: str) -> PublicKey:
-    """Check a public key (a click callback)."""
-    try:
-        return parse_public_key(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, argument) from None
-
-
 yes_option = click.option("--yes", is_flag=True, help="Do not ask")
 
 
-@click.command(
-    epilog=examples("sudo hkswitch host allow homelab 'ssh-ed25519 AAAA...'  # as `host add` prints it there")
-)
+@click.command(epilog=examples('sudo hkswitch host allow homelab "$(cat homelab.pub)"'))
 @click.argument("bridge", callback=a_bridge_name, metavar="BRIDGE")
-@click.argument("key", callback=a_key, metavar="KEY")
+@click.argument("key", metavar="KEY")
 @yes_option
-def allow(bridge: str, key: PublicKey, *, yes: bool) -> None:
+def allow(bridge: str, key: str, *, yes: bool) -> None:
     """Let another host's bridge in, on this host.
 
     The bridge can then start and stop the groups of this host's configuration, and nothing else: makes the
@@ -48,8 +38,12 @@ def allow(bridge: str, key: PublicKey, *, yes: bool) -> None:
     """
     doing = f"allow the bridge {bridge}"
     only_root(doing)
+    try:
+        public = parse_public_key(key)
+    except ValueError as error:
+        raise click.UsageError(f"KEY is not valid: {error}") from None
     with locked(AUTHORIZED_KEYS):
-        planned = admission.plan_allow(bridge, key)
+        planned = admission.plan_allow(bridge, public)
         if not DEFAULT.exists():
             say(
                 f"hkswitch: {DEFAULT} does not exist; the bridge finds no groups until you create it",

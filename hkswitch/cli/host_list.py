@@ -1,7 +1,7 @@
 """`hkswitch host list` and `hkswitch host test`: the hosts of this bridge, and whether they answer."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -45,7 +45,7 @@ def list_hosts(*, as_json: bool) -> None:
     files = {host.name: _files(host.name) for host in config.hosts}
     if as_json:
         rows = [_as_json(config, host, files[host.name]) for host in config.hosts]
-        click.echo(json.dumps({"hosts": rows}, indent=2))
+        click.echo(as_text(rows))
         return
     if not config.hosts:
         say("There are no other hosts; `sudo hkswitch host add NAME DESTINATION` adds one.")
@@ -54,6 +54,11 @@ def list_hosts(*, as_json: bool) -> None:
         for title, text in _rows(config, host, files[host.name]):
             # The last one is a command, which must stay in one line to be copied.
             click.echo(f"  {title:9} {text}")
+
+
+def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the hosts as JSON; completions read the names from its lines."""
+    return json.dumps({"hosts": rows}, indent=2)
 
 
 def _files(name: str) -> HostFiles | str:

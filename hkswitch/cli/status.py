@@ -53,13 +53,12 @@ class WatchedReport(NamedTuple):
 def status(
     groups: tuple[str, ...], config_file: Path, state_folder: Path, *, as_json: bool, watched: bool
 ) -> None:
-    """Show each group with its units and containers, and the other hosts of the bridge.
+    """Show each group with its units and containers.
 
-    With one GROUP, the exit code is 0 if it is on, and 3 if not. While the service is stopped, the states
-    come from systemd, and for root also from container engines; only then is --config read, and the states of
-    other hosts' groups are unknown. Problems, if
-    there are any, are listed at the end, with their remedies. --watch needs a running daemon, and reconnects
-    when it restarts.
+    Other hosts come first, each with its connection. With one GROUP, the exit code is 0 if it is on, and 3 if
+    not. While the service is stopped, the states come from systemd, and for root also from container engines,
+    and those of other hosts are unknown; only then is --config read. Problems, if there are any, are listed
+    at the end, with their remedies. --watch needs a running daemon, and reconnects when it restarts.
     """
     groups = tuple(dict.fromkeys(groups))
     if watched:

@@ -39,6 +39,7 @@ TRIAL_SECONDS: Final = 20
 MOST_MESSAGES: Final = 20_000
 """A host with the most groups and units sends fewer."""
 
+LONGEST_SHOWN: Final = 200
 MOST_ERROR_BYTES: Final = 64 * 1024
 _END_SECONDS: Final = 1
 
@@ -158,7 +159,11 @@ async def _message(process: asyncio.subprocess.Process, kind: _Kind, told: _Told
         line = await process.stdout.readline()
         if not line.endswith(b"\n"):
             raise EOFError
-        match parse_reply(line):
+        try:
+            reply = parse_reply(line)
+        except ValueError as error:  # also a word that no helper says; a login shell may say something else
+            raise MalformedMessage(line.decode(errors="replace").strip()) from error
+        match reply:
             case GroupUpdate(_, group, token) if token:
                 told.groups[printable(group)] = token
             case ConfigUpdate(problem):
@@ -201,7 +206,7 @@ async def _why(process: asyncio.subprocess.Process, errors: "asyncio.Future[list
 def _in_words(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer of the helper within {TRIAL_SECONDS} s"
-    return f"it sent what no helper sends: {printable(str(error))}"
+    return f"it sent what no helper sends: {printable(str(error), LONGEST_SHOWN)}"
 
 
 def _explained(why: str, name: str) -> str:

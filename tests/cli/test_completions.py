@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.cli import pair, status
+from hkswitch.cli import host_list, pair, status
 from hkswitch.model.unit_state import GroupState
 from hkswitch.protocol.report import BridgeReport, GroupReport, PairedController, Report
 from release import completions
@@ -23,6 +23,12 @@ BASH, ZSH, FISH = (SCRIPTS[name] for name in ("hkswitch.bash", "_hkswitch", "hks
 
 PROGRAM = options.program_seen()
 COMMANDS = options.commands_seen()
+TOP_LEVEL = options.top_level()
+NESTED = {name: name.split()[0] for name in COMMANDS if " " in name}
+"""Commands of a group of commands, with the name of the group."""
+
+OF_HOSTS = {name for name, seen in COMMANDS.items() if "HOST" in seen.arguments}
+WITH_HOST = {name for name, seen in COMMANDS.items() if "HOST" in seen.options.values()}
 OF_GROUPS = {name for name, seen in COMMANDS.items() if any("GROUP" in word for word in seen.arguments)}
 
 SHELLS = [
@@ -48,6 +54,10 @@ $(reboot).service       enabled  enabled
 fstrim.timer            enabled  enabled
 """
 """What systemctl lists, and names that no completion may offer."""
+
+HOSTS = host_list.as_text(
+    [{"name": name, "ssh": "a", "groups": {"name": "b"}} for name in ("nas", "$(reboot)", "pi-2")]
+)
 
 UNITS = "list-unit-files --type=service --no-legend --no-pager --plain"
 
@@ -102,6 +112,7 @@ def stand_in(file: Path, started: Path) -> None:
     answers = {
         "status --json": status.report_as_json(REPORT),
         "pair --list": pair.list_as_text(CONTROLLERS),
+        "host list --json": HOSTS,
         UNITS: LISTED,
     }
     cases = "\n".join(
@@ -135,7 +146,11 @@ def test_the_program_writes_all_of_them_whatever_python_is_told(tmp_path: Path) 
 
 
 def test_bash_offers_every_command_and_starts_no_program(tmp_path: Path) -> None:
-    assert complete(tmp_path, "") == Completed(list(COMMANDS), [])
+    assert complete(tmp_path, "") == Completed(TOP_LEVEL, [])
+    for group in dict.fromkeys(NESTED.values()):
+        below = [name.split()[1] for name, of in NESTED.items() if of == group]
+        assert complete(tmp_path, group, "") == Completed(below, [])
+        assert complete(tmp_path, group, "-") == Completed(["--help"], [])
 
 
 def test_bash_offers_the_options_of_the_program_and_starts_no_program(tmp_path: Path) -> None:
@@ -146,7 +161,7 @@ def test_bash_offers_the_options_of_the_program_and_starts_no_program(tmp_path: 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_bash_offers_the_options_of_a_command_and_starts_no_program(tmp_path: Path, name: str) -> None:
     for begun in ("-", "--"):
-        done = complete(tmp_path, name, begun)
+        done = complete(tmp_path, *name.split(), begun)
         assert (sorted(done.offered), done.started) == (sorted(COMMANDS[name].long_options), [])
 
 
@@ -160,6 +175,10 @@ def test_bash_offers_the_options_of_a_command_and_starts_no_program(tmp_path: Pa
         (("status", "web", "--j"), ["--json"]),
         (("check", ""), []),
         (("bogus", "-"), []),
+        (("host", "te"), ["test"]),
+        (("host", "add", "nas", ""), []),
+        (("host", "bogus", "-"), []),
+        (("host", "add", "--f"), ["--fingerprint"]),
     ],
     ids=" ".join,
 )
@@ -176,7 +195,7 @@ VALUES = {
     "DIR": FOLDERS,
     "IP": NOTHING,
     "N": NOTHING,
-    **dict.fromkeys(("NAME", "ID", "TYPE", "SENSOR", "PROJECT", "ENGINE", "HOST"), NOTHING),
+    **dict.fromkeys(("NAME", "ID", "TYPE", "SENSOR", "PROJECT", "ENGINE", "SHA256", "BRIDGE"), NOTHING),
 }
 
 
@@ -186,15 +205,16 @@ VALUES = {
         (name, option, value)
         for name, seen in sorted(COMMANDS.items())
         for option, value in seen.options.items()
-        if value
+        if value not in {"", "HOST"}  # a program is asked for hosts
     ],
 )
 def test_bash_offers_what_the_value_of_an_option_is(
     tmp_path: Path, name: str, option: str, value: str
 ) -> None:
-    assert complete(tmp_path, name, option, "") == Completed(VALUES[value], [])
-    assert complete(tmp_path, name, option, "=") == Completed(VALUES[value], [])
-    assert complete(tmp_path, name, option, "=", "x") == Completed(VALUES[value], [])
+    words = *name.split(), option
+    assert complete(tmp_path, *words, "") == Completed(VALUES[value], [])
+    assert complete(tmp_path, *words, "=") == Completed(VALUES[value], [])
+    assert complete(tmp_path, *words, "=", "x") == Completed(VALUES[value], [])
 
 
 @pytest.mark.parametrize("name", sorted(OF_GROUPS))
@@ -206,6 +226,21 @@ def test_bash_asks_for_the_groups_once(tmp_path: Path, name: str) -> None:
 
 def test_bash_asks_for_the_controllers_once(tmp_path: Path) -> None:
     assert complete(tmp_path, "unpair", "", answering=True) == Completed([PHONE, TABLET], ["pair --list"])
+
+
+@pytest.mark.parametrize("name", sorted(OF_HOSTS))
+def test_bash_asks_for_the_hosts_once(tmp_path: Path, name: str) -> None:
+    assert sorted(OF_HOSTS) == ["host remove", "host test"]
+    done = complete(tmp_path, *name.split(), "", answering=True)
+    assert done == Completed(["nas", "pi-2"], ["host list --json"])
+
+
+def test_bash_asks_for_the_hosts_once_as_the_value_of_an_option(tmp_path: Path) -> None:
+    assert {"add"} == WITH_HOST
+    done = complete(tmp_path, "add", "x", "--host", "", answering=True)
+    assert done == Completed(["nas", "pi-2"], ["host list --json"])
+    assert complete(tmp_path, "add", "--host", "=", "p", answering=True).offered == ["pi-2"]
+    assert complete(tmp_path, "add", "--host", "x", answering=True).offered == []
 
 
 def test_bash_asks_systemctl_for_the_units_once_and_offers_services(tmp_path: Path) -> None:
@@ -234,10 +269,12 @@ def test_bash_is_quiet_where_there_is_no_program(tmp_path: Path, name: str) -> N
 # zsh and fish, as text
 
 
-def zsh_commands() -> list[str]:
-    listed = re.search(r"commands=\(\n(.*?)\n    \)", ZSH, re.DOTALL)
+def zsh_commands(script: str) -> list[str]:
+    listed = re.search(r"commands=\(\n(.*?)\n +\)", script, re.DOTALL)
     assert listed
-    return re.findall(r"^        '([a-z-]+):[^']+'$", listed[1], re.MULTILINE)
+    names = re.findall(r"^ +'([a-z-]+):.+'$", listed[1], re.MULTILINE)
+    assert len(names) == len(listed[1].splitlines())
+    return names
 
 
 def zsh_options(text: str) -> dict[str, bool]:
@@ -251,12 +288,25 @@ def zsh_options(text: str) -> dict[str, bool]:
 
 
 def zsh_branches() -> dict[str, str]:
-    found = re.findall(r"^ {16}([a-z][a-z |-]*)\)\n(.*?)^ {20};;$", ZSH, re.MULTILINE | re.DOTALL)
-    return {name: text for names, text in found for name in names.split(" | ")}
+    return {name: text for name, text in branches(ZSH, 16).items() if name not in NESTED.values()} | {
+        f"{group} {name}": text
+        for group in dict.fromkeys(NESTED.values())
+        for name, text in branches(branches(ZSH, 16)[group], 32).items()
+    }
+
+
+def branches(script: str, indent: int) -> dict[str, str]:
+    """The branches of a case, which are indented by so many spaces, by their names."""
+    pattern = rf"^ {{{indent}}}([a-z][a-z-]*)\)\n(.*?)^ {{{indent + 4}}};;$"
+    return dict(re.findall(pattern, script, re.MULTILINE | re.DOTALL))
 
 
 def test_zsh_offers_every_command() -> None:
-    assert zsh_commands() == list(COMMANDS)
+    assert zsh_commands(ZSH) == TOP_LEVEL
+    for group in dict.fromkeys(NESTED.values()):
+        assert [f"{group} {name}" for name in zsh_commands(branches(ZSH, 16)[group])] == [
+            name for name in NESTED if NESTED[name] == group
+        ]
     assert zsh_branches().keys() == COMMANDS.keys()
 
 
@@ -270,7 +320,9 @@ def test_zsh_offers_the_options_of_the_program() -> None:
 def test_zsh_offers_the_options_and_arguments_of_a_command(name: str) -> None:
     text = zsh_branches()[name]
     assert zsh_options(text) == COMMANDS[name].with_value
-    assert len(re.findall(r"'(?:\*|1):", text)) == len(COMMANDS[name].arguments)
+    free = name in {"host add", "host allow", "host disallow"}
+    assert len(re.findall(r"'(?:\*|1):", text)) == (0 if free else len(COMMANDS[name].arguments))
+    assert (":host:_hkswitch_hosts'" in text) == (name in OF_HOSTS | WITH_HOST)
     assert (":group:_hkswitch_groups'" in text) == (name in OF_GROUPS)
 
 
@@ -299,7 +351,9 @@ def fish_rule(words: list[str]) -> FishRule:
             given[word[-1]].append(next(rest))
     assert given["c"] == ["hkswitch"]
     name, *commands = given["n"][0].split() if given["n"] else (None,)
-    assert name in {None, "__hkswitch_command"}
+    assert name in {None, "__hkswitch_command", "__hkswitch_subcommand"}
+    if name == "__hkswitch_subcommand":
+        commands = [" ".join(commands)]
     spelt = [*(f"-{short}" for short in given["s"]), *(f"--{long}" for long in given["l"])]
     return FishRule(None if name is None else commands, given["a"], spelt, "r" in flags or "x" in flags)
 
@@ -315,8 +369,14 @@ def fish_options(command: str | None) -> dict[str, bool]:
 
 
 def test_fish_offers_every_command() -> None:
-    assert [word for rule in fish_rules() if rule.commands == [] for word in rule.words] == list(COMMANDS)
-    assert {name for rule in fish_rules() for name in rule.commands or ()} <= COMMANDS.keys()
+    assert [word for rule in fish_rules() if rule.commands == [] for word in rule.words] == TOP_LEVEL
+    named = {name for rule in fish_rules() for name in rule.commands or ()}
+    assert named <= COMMANDS.keys() | {*NESTED.values()}
+    for group in dict.fromkeys(NESTED.values()):
+        below = [
+            f"{group} {word}" for rule in fish_rules() if rule.commands == [group] for word in rule.words
+        ]
+        assert below == [name for name in NESTED if NESTED[name] == group]
 
 
 def test_fish_offers_the_options_of_the_program() -> None:
@@ -331,23 +391,26 @@ def test_fish_offers_the_options_of_a_command(name: str) -> None:
 def test_fish_offers_groups_where_they_are_meant() -> None:
     asking = [rule for rule in fish_rules() if "(__hkswitch_groups)" in rule.words]
     assert {name for rule in asking for name in rule.commands or ()} == OF_GROUPS
+    asking = [rule for rule in fish_rules() if "(__hkswitch_hosts)" in rule.words]
+    assert {name for rule in asking for name in rule.commands or ()} == OF_HOSTS | WITH_HOST
 
 
 def test_zsh_reads_groups_and_controllers_as_bash_does() -> None:
     scripts = re.findall(r"\| *\n? *sed -n '([^']+)'", BASH)
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     assert re.findall(r"\| *\n? *sed -n '([^']+)'", ZSH) == scripts
 
 
 def test_fish_reads_groups_and_controllers_of_what_the_program_prints() -> None:
-    groups, controllers, units = (
+    groups, hosts, controllers, units = (
         [match[1] for line in printed.splitlines() if (match := re.match(pattern, line))]
         for pattern, printed in zip(
             re.findall(r"--filter --regex '([^']+)' '\$1'", FISH),
-            (status.report_as_json(REPORT), pair.list_as_text(CONTROLLERS), LISTED),
+            (status.report_as_json(REPORT), HOSTS, pair.list_as_text(CONTROLLERS), LISTED),
             strict=True,
         )
     )
     assert units == ["nginx", "nmbd@", "smbd"]
     assert groups == ["web", "vm-guests", "vpn"]
     assert controllers == [PHONE, TABLET]
+    assert hosts == ["nas", "pi-2"]

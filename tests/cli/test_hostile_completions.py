@@ -49,8 +49,9 @@ def offered(folder: Path, said: str, *words: str) -> list[str]:
         (("start", ""), '      "id": "{}",', "web"),
         (("status", ""), '      "id": "{}",', "web"),
         (("add", ""), "{}.service  enabled enabled", "nginx"),
+        (("host", "test", ""), '      "name": "{}",', "nas"),
     ],
-    ids=["unpair", "start", "status", "add"],
+    ids=["unpair", "start", "status", "add", "host test"],
 )
 def test_a_name_that_bash_would_run_is_not_offered(
     tmp_path: Path, words: tuple[str, ...], line: str, good: str, name: str

@@ -8,7 +8,6 @@ import termios
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import pytest
 import segno
 from rich.console import Console
@@ -208,11 +207,8 @@ def test_no_help_breaks_a_word(monkeypatch: pytest.MonkeyPatch, name: str) -> No
 
 
 def help_of(name: str) -> str:
-    program = click.Context(commands, info_name="hkswitch")
-    command = commands.get_command(program, name) if name else commands
-    assert command is not None
-    context = help_pages.HelpContext(command, info_name=name or "hkswitch", parent=program if name else None)
-    return command.get_help(context)
+    context = options.context(name) if name else help_pages.HelpContext(commands, info_name="hkswitch")
+    return context.command.get_help(context)
 
 
 def test_a_broken_example_is_still_one_command(monkeypatch: pytest.MonkeyPatch) -> None:

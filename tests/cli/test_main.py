@@ -22,7 +22,6 @@ import pytest_asyncio
 from hkswitch import __version__
 from hkswitch.cli import render
 from hkswitch.cli.demo import GROUPS, HIGHEST_PORT, TROUBLED_GROUPS
-from hkswitch.cli.main import commands
 from hkswitch.control import SOCKET_NAME
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME
 from tests.support import options
@@ -76,14 +75,14 @@ def test_the_help_says_what_each_command_does_in_a_line() -> None:
     listed, _, _ = output.partition("\nCommands:\n")[2].partition("\n\n")
     assert code == 0
     assert listed
-    assert len(listed.splitlines()) == len(options.commands_seen())
+    assert len(listed.splitlines()) == len(options.top_level())
     assert [line for line in listed.splitlines() if line.endswith(".")] == []
 
 
 @pytest.mark.parametrize("name", options.commands_seen())
 def test_a_command_says_of_itself_what_the_list_says(name: str) -> None:
     summary = (options.command(name).help or "").partition("\n\n")[0]
-    assert summary == f"{commands.commands[name].short_help}."
+    assert summary == f"{options.summary(name)}."
 
 
 def test_a_mistyped_command_is_answered_with_the_right_one() -> None:

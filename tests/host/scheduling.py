@@ -13,6 +13,7 @@ from tests.host.rootfs import RELEASES
 
 OWN_HOSTS: Final = (
     *("test_fresh.py", "test_deb.py", "test_upgrades.py", "test_recipes.py", "test_exits.py"),
+    "test_host_setup.py",
     *("test_firewalls.py", "test_vpn_recipe.py"),
 )
 """Files whose tests boot their own hosts."""

@@ -1,0 +1,474 @@
+"""`hkswitch host` on two hosts: what it writes, what it refuses, and the remedies of failed connections."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+from hkswitch.backend.ssh_command import SSH_CONFIG
+from hkswitch.backend.ssh_reasons import SSH_REASONS, SshReason
+from hkswitch.remote.granted import AUTHORIZED_KEYS, SSHD_DROP_IN, SUDOERS
+from hkswitch.remote.limits import DROP_IN
+from tests.host.machine import Boot, Host, booted, connected, eventually, install
+from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
+
+NAME: Final = "nas"
+BRIDGE: Final = "homelab"
+HERE, THERE = "10.77.0.1", "10.77.0.2"
+FILE: Final = "/etc/hkswitch/config.yaml"
+FOLDER: Final = f"/etc/hkswitch/hosts/{NAME}"
+ACCOUNT: Final = "hkswitch-remote"
+ALLOW: Final = re.compile(r"^  (sudo hkswitch host allow .*)$", re.MULTILINE)
+MOST_SECONDS: Final = 60
+"""The time in which a user connects a host; the commands alone take a small part of it."""
+
+CONFIG: Final = """\
+# the bridge
+groups:
+  web: {units: [nginx]}  # here
+"""
+USED: Final = f"  {NAME}-media: {{host: {NAME}, group: media}}\n"
+CONFIG_THERE: Final = "groups:\n  media: {units: [nginx]}\n"
+
+STATE_THERE: Final = f"""
+getent passwd {ACCOUNT}; getent group {ACCOUNT}; getent shadow {ACCOUNT} | cut -d: -f1,2
+cd /etc/hkswitch
+find . /etc/sudoers.d /etc/ssh/sshd_config.d -type f -printf '%p %u:%g %m ' -exec sha256sum {{}} \\;
+sshd -T -C user={ACCOUNT},host=x,addr=10.77.0.1 | sha256sum
+"""
+STATE_HERE: Final = f"""
+find /etc/hkswitch -printf '%p %y %u:%g %m ' -type f -exec sha256sum {{}} \\; -o -printf '\\n'
+cat {DROP_IN} 2>/dev/null || true
+"""
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def host(
+    request: pytest.FixtureRequest, boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: str
+) -> Iterator[Host]:
+    """The bridge's machine. `boot` skips the tests where no host can boot."""
+    with booted_with_sshd(request.param, tmp_path_factory.mktemp("bridge"), staging) as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def other(host: Host, tmp_path_factory: pytest.TempPathFactory, staging: str) -> Iterator[Host]:
+    """The other host, on a network with the bridge's machine, and with an SSH server."""
+    with booted_with_sshd(host.release, tmp_path_factory.mktemp("other"), staging) as other:
+        other.write(FILE, CONFIG_THERE)
+        other.run("systemctl", "start", "ssh")
+        with connected(host, other, {"lan0": (HERE, THERE)}):
+            yield other
+
+
+@contextmanager
+def booted_with_sshd(release: str, folder: Path, staging: str) -> Iterator[Host]:
+    read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RELEASES[release], print)}
+    root = root_folder(WITH_SERVICES[release], print)
+    with booted(release, root, read_only, folder / "host.log", (staging,)) as host:
+        install(host)
+        yield host
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers(host: Host, other: Host) -> Iterator[None]:
+    """Check that each test leaves both hosts as they were."""
+    host.write(FILE, CONFIG)
+    before = state(host, STATE_HERE), state(other, STATE_THERE)
+    yield
+    assert (state(host, STATE_HERE), state(other, STATE_THERE)) == before
+
+
+def state(host: Host, script: str) -> list[str]:
+    return sorted(host.run("sh", "-c", script).stdout.splitlines())
+
+
+@pytest.fixture
+def added(host: Host, other: Host) -> Iterator[str]:
+    """The command that lets the bridge in, once the host was added."""
+    output = host.run("hkswitch", "host", "add", NAME, THERE, *accepting(other), "--as", BRIDGE).stdout
+    yield ALLOW.findall(output)[0]
+    if NAME in host.read(FILE):
+        host.write(FILE, host.read(FILE).replace(USED, ""))
+        host.run("hkswitch", "host", "remove", NAME)
+    host.run("rm", "-f", str(SSH_CONFIG))
+
+
+@pytest.fixture
+def allowed(added: str, other: Host) -> Iterator[str]:
+    """The same, once it was typed."""
+    other.run("sh", "-c", f"{added} --yes")
+    yield added
+    if BRIDGE in other.run("cat", str(AUTHORIZED_KEYS), check=False).stdout:
+        other.run("hkswitch", "host", "disallow", BRIDGE, "--yes")
+
+
+def accepting(other: Host, kind: str = "ed25519") -> tuple[str, str]:
+    return "--fingerprint", fingerprint(other, kind)
+
+
+def fingerprint(other: Host, kind: str = "ed25519") -> str:
+    return other.run("ssh-keygen", "-lf", f"/etc/ssh/ssh_host_{kind}_key.pub").stdout.split()[1]
+
+
+def typed(host: Host, command: str, answer: str = "y\n") -> str:
+    """Run a command on a terminal, answer it, and return what it printed; a failure ends with its status."""
+    done = host.run(
+        "script", "--quiet", "--return", "--command", command, "/dev/null", input=answer, check=False
+    )
+    printed = re.sub(r"\r\n", "\n", done.stdout)
+    return printed + (f"exit {done.returncode}" if done.returncode else "")
+
+
+def failed(host: Host, *command: str) -> str:
+    """Return why a command failed."""
+    done = host.run("hkswitch", *command, check=False)
+    assert done.returncode != 0, done.stdout
+    return " ".join(done.stderr.split())
+
+
+# Three commands
+
+
+def test_a_host_is_connected_by_commands_that_print_the_next_one(host: Host, other: Host) -> None:
+    began_seconds = time.monotonic()
+    added = typed(host, f"hkswitch host add {NAME} {THERE} --as {BRIDGE}")
+    assert fingerprint(other) in added
+    (allow,) = ALLOW.findall(added)
+    assert ALLOW.findall(added) == re.findall(
+        "sudo hkswitch host allow .*", host.run("hkswitch", "host", "list").stdout
+    )
+    printed = typed(other, allow)
+    for file in (SUDOERS, AUTHORIZED_KEYS, SSHD_DROP_IN):
+        assert all(line.strip() in printed for line in other.read(str(file)).splitlines())
+    tested = host.run("hkswitch", "host", "test", NAME).stdout
+    assert time.monotonic() - began_seconds < MOST_SECONDS
+    assert re.search(r"connected in [0-9.]+ s, round trip [0-9.]+ ms\n +groups there: media\n", tested)
+
+    # What was written here, and for whom.
+    assert host.run(
+        "stat", "--format=%U:%G %a", FOLDER, f"{FOLDER}/id_ed25519", f"{FOLDER}/known_hosts"
+    ).stdout == ("root:hkswitch 750\nroot:hkswitch 640\nroot:root 644\n")
+    assert host.run("cat", f"{FOLDER}/id_ed25519", user="nobody", check=False).returncode != 0
+    assert host.read(FILE).startswith(CONFIG)
+    (known,) = host.read(f"{FOLDER}/known_hosts").splitlines()
+    assert known.split() == [NAME, *other.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2]]
+    assert "MemoryMax=272M\nTasksMax=68\nLimitNOFILE=1040\n" in host.read(str(DROP_IN))
+    assert limits(host) == (str(272 * 2**20), "68")
+
+    # Once more: nothing changes, and nothing is asked.
+    before = state(host, STATE_HERE), state(other, STATE_THERE)
+    assert ALLOW.findall(host.run("hkswitch", "host", "add", NAME, THERE).stdout) == [allow]
+    assert "nothing has changed" in other.run("sh", "-c", allow).stdout
+    assert (state(host, STATE_HERE), state(other, STATE_THERE)) == before
+
+    # A group uses it.
+    host.write(FILE, host.read(FILE).replace("\nhosts:", f"{USED}\nhosts:"))
+    listed = json.loads(host.run("hkswitch", "host", "list", "--json").stdout)
+    assert [(each["name"], each["groups"]) for each in listed["hosts"]] == [
+        (NAME, {f"{NAME}-media": "media"})
+    ]
+    assert f"run `sudo hkswitch remove {NAME}-media` first" in failed(host, "host", "remove", NAME)
+    other.write(FILE, CONFIG_THERE.replace("media", "films"))
+    without = host.run("hkswitch", "host", "test", NAME, check=False)
+    assert (without.returncode, f"{NAME}-media: there is no group media" in without.stdout) == (78, True)
+    other.write(FILE, CONFIG_THERE)
+
+    # And back.
+    host.write(FILE, host.read(FILE).replace(USED, ""))
+    assert f"sudo hkswitch host disallow {BRIDGE}" in host.run("hkswitch", "host", "remove", NAME).stdout
+    assert host.read(FILE) == CONFIG
+    assert limits(host) == (str(256 * 2**20), "64")
+    assert "nothing has changed" in typed(other, f"hkswitch host disallow {BRIDGE}", "n\n").lower()
+    typed(other, f"hkswitch host disallow {BRIDGE}")
+
+
+def limits(host: Host) -> tuple[str, str]:
+    """Return the limits of the daemon, in bytes of memory and in tasks."""
+    return host.show("hkswitch.service", "MemoryMax"), host.show("hkswitch.service", "TasksMax")
+
+
+def test_a_host_key_is_accepted_only_by_an_answer_or_its_fingerprint(host: Host, other: Host) -> None:
+    add = ("host", "add", NAME, THERE)
+    before = state(host, STATE_HERE)
+    assert "use --fingerprint" in failed(host, *add)
+    assert "Nothing has changed." in typed(host, f"hkswitch {' '.join(add)}", "n\n")
+    assert "exit 130" in typed(host, f"hkswitch {' '.join(add)}", "\x03")
+    assert f"not {fingerprint(other, 'rsa')}" in failed(host, *add, *accepting(other, "rsa"))
+    assert "permission denied" in host.run("hkswitch", *add, user="nobody", check=False).stderr
+    assert state(host, STATE_HERE) == before
+
+
+def test_a_changed_host_key_is_refused_until_it_is_accepted(host: Host, other: Host, allowed: str) -> None:
+    key = host.read(f"{FOLDER}/id_ed25519")
+    old = fingerprint(other)
+    other.run("sh", "-ec", "cd /etc/ssh; cp -a ssh_host_ed25519_key ssh_host_ed25519_key.pub /root")
+    try:
+        other.run("sh", "-c", "cd /etc/ssh; echo y | ssh-keygen -q -t ed25519 -N '' -f ssh_host_ed25519_key")
+        other.run("systemctl", "restart", "ssh")
+        assert "has another key than the one that you accepted" in failed(host, "host", "test", NAME)
+        shown = typed(host, f"hkswitch host add {NAME} {THERE}", "n\n")
+        assert old in shown
+        assert fingerprint(other) in shown
+        assert "has another key than the one that you accepted" in failed(host, "host", "test", NAME)
+        typed(host, f"hkswitch host add {NAME} {THERE}")
+        host.run("hkswitch", "host", "test", NAME)
+        assert host.read(f"{FOLDER}/id_ed25519") == key
+    finally:
+        other.run("sh", "-ec", "mv /root/ssh_host_ed25519_key* /etc/ssh; systemctl restart ssh")
+
+
+# Everything or nothing
+
+
+class Obstacle(NamedTuple):
+    """Something on the other host that keeps bridges out, and what `host allow` says of it."""
+
+    make: str
+    undo: str
+    says: str
+
+
+CONFIG_OF_SSHD: Final = "/etc/ssh/sshd_config"
+SAVED: Final = f"mv /root/sshd_config {CONFIG_OF_SSHD}"
+
+
+def in_sshd(change: str) -> str:
+    return f"cp -a {CONFIG_OF_SSHD} /root; {change}"
+
+
+OBSTACLES: Final = {
+    "AllowUsers": Obstacle(
+        in_sshd(f"echo AllowUsers admin pi@10.* >>{CONFIG_OF_SSHD}"), SAVED, "AllowUsers lacks"
+    ),
+    "AllowGroups": Obstacle(
+        in_sshd(f"echo AllowGroups ssh-* >>{CONFIG_OF_SSHD}"), SAVED, "AllowGroups lacks"
+    ),
+    "DenyUsers": Obstacle(in_sshd(f"echo DenyUsers hk* >>{CONFIG_OF_SSHD}"), SAVED, "DenyUsers hk* denies"),
+    "no Include": Obstacle(in_sshd(f"sed -i /^Include/d {CONFIG_OF_SSHD}"), SAVED, "add `Include /etc/ssh/"),
+    "a mistake": Obstacle(
+        in_sshd(f"echo Nonsense yes >>{CONFIG_OF_SSHD}"), SAVED, "sshd rejects its settings"
+    ),
+    "an earlier Match": Obstacle(
+        "printf 'Match User hkswitch-*\\n  PermitTTY yes\\n' >/etc/ssh/sshd_config.d/0.conf",
+        "rm /etc/ssh/sshd_config.d/0.conf",
+        "PermitTTY is yes",
+    ),
+    "no includedir": Obstacle(
+        "cp -a /etc/sudoers /root; sed -i 's/^@includedir/# &/' /etc/sudoers",
+        "mv /root/sudoers /etc/sudoers",
+        "needs the line `@includedir /etc/sudoers.d`",
+    ),
+    "no helper": Obstacle(
+        "mv /usr/sbin/serviceswitch /root",
+        "mv /root/serviceswitch /usr/sbin",
+        "install hkswitch on this host",
+    ),
+    "no sudo": Obstacle("mv /usr/bin/sudo /root", "mv /root/sudo /usr/bin", "cannot find sudo"),
+    "no sshd": Obstacle("mv /usr/sbin/sshd /root", "mv /root/sshd /usr/sbin", "cannot find sshd"),
+    "another account": Obstacle(f"useradd {ACCOUNT}", f"userdel {ACCOUNT}", "there is another account"),
+    "a line of others": Obstacle(
+        f"echo ssh-ed25519 AAAA me >{AUTHORIZED_KEYS}",
+        f"rm {AUTHORIZED_KEYS}",
+        "line 1 is not the key of a bridge",
+    ),
+    "no reload": Obstacle(
+        "mkdir -p /run/systemd/system/ssh.service.d; printf '[Service]\\nExecReload=\\nExecReload=false\\n' "
+        ">/run/systemd/system/ssh.service.d/x.conf; systemctl daemon-reload",
+        "rm -r /run/systemd/system/ssh.service.d; systemctl daemon-reload",
+        "systemctl failed",
+    ),
+}
+
+
+def test_what_keeps_a_bridge_out_is_said_and_nothing_is_changed(other: Host, added: str) -> None:
+    command = added.removeprefix("sudo ")
+    for name, obstacle in OBSTACLES.items():
+        with undone(other, obstacle.make, obstacle.undo):
+            before = state(other, STATE_THERE)
+            done = other.run("sh", "-c", f"{command} --yes", check=False)
+            assert done.returncode != 0, name
+            assert obstacle.says in " ".join(done.stderr.split()), name
+            assert state(other, STATE_THERE) == before, name
+
+
+@contextmanager
+def undone(host: Host, make: str, undo: str) -> Iterator[None]:
+    try:
+        host.run("sh", "-ec", make)
+        yield
+    finally:
+        host.run("sh", "-ec", undo)
+
+
+INTERRUPTING: Final = """\
+#!/bin/sh
+case $1 in reload)
+    test -e /root/once || { touch /root/once; kill -%s $PPID; sleep 5; } ;;
+esac
+exec /usr/bin/systemctl "$@"
+"""
+"""A systemctl that interrupts its caller once, when everything else is done."""
+
+
+def test_an_interrupted_allow_leaves_nothing(other: Host, added: str) -> None:
+    before = state(other, STATE_THERE)
+    command = added.removeprefix("sudo ")
+    assert "exit 130" in typed(other, command, "\x03")
+    assert state(other, STATE_THERE) == before
+    for signal in ("INT", "TERM", "HUP"):
+        other.write("/usr/local/bin/systemctl", INTERRUPTING % signal, 0o755)
+        with undone(other, "true", "rm -f /usr/local/bin/systemctl /root/once"):
+            done = other.run("sh", "-c", f"exec {command} --yes", check=False)
+        assert done.returncode == 130, done.stderr
+        assert state(other, STATE_THERE) == before
+
+
+def test_bridges_come_and_go_one_by_one(host: Host, other: Host, allowed: str) -> None:
+    key = other.run(
+        "sh", "-c", "ssh-keygen -q -t ed25519 -N '' -f /root/k; cat /root/k.pub; rm /root/k*"
+    ).stdout
+    alone = state(other, STATE_THERE)
+    other.run("hkswitch", "host", "allow", "annex", key, "--yes")
+    names = [line.split()[-1] for line in other.read(str(AUTHORIZED_KEYS)).splitlines()[1:]]
+    assert names == ["annex", BRIDGE]
+    assert [line.split()[-1] for line in other.read(str(SUDOERS)).splitlines()[1:]] == names
+    other.run("visudo", "-c")
+    with session(host, other):
+        other.run("hkswitch", "host", "disallow", "annex", "--yes")
+        assert state(other, STATE_THERE) == alone
+        assert helpers(other) == 1
+        # Another key of the same bridge ends the session of the old one.
+        other.run("hkswitch", "host", "allow", BRIDGE, key, "--yes")
+        eventually(lambda: helpers(other) == 0)
+    assert "refuses the key of this bridge" in failed(host, "host", "test", NAME)
+    other.run("sh", "-c", f"{allowed} --yes")
+    with session(host, other):
+        other.run("hkswitch", "host", "disallow", BRIDGE, "--yes")
+        eventually(lambda: helpers(other) == 0)
+    assert other.run("getent", "passwd", ACCOUNT, check=False).stdout == ""
+    assert "it is not allowed" in failed(other, "host", "disallow", BRIDGE)
+
+
+@contextmanager
+def session(host: Host, other: Host) -> Iterator[None]:
+    """Hold a connection as the daemon does."""
+    script = """
+    (while echo '{"ping":1}'; do sleep 1; done) | ssh -F none -T -o BatchMode=yes -o HostKeyAlias="$1" \\
+        -o UserKnownHostsFile="$0/known_hosts" -i "$0/id_ed25519" hkswitch-remote@"$2" """
+    with host.popen("sh", "-c", script, FOLDER, NAME, THERE, user="hkswitch"):
+        eventually(lambda: helpers(other) == 1)
+        yield
+
+
+def helpers(host: Host) -> int:
+    listed = host.run("ps", "-e", "-o", "args=").stdout.splitlines()
+    return sum("-m hkswitch.serviceswitch serve --for" in line for line in listed)
+
+
+# Failed connections
+
+
+class Failing(NamedTuple):
+    """A cause of a failed connection, on one of the hosts."""
+
+    words: str
+    make: str
+    undo: str
+    is_here: bool = False
+
+
+OLD_HELPER: Final = "#!/bin/sh\\necho serviceswitch: invalid arguments >&2\\nexit 64\\n"
+
+
+def aside(path: str) -> tuple[str, str]:
+    return f"mv {path} /root/aside", f"mv /root/aside {path}"
+
+
+CASES: Final = {
+    "no name": Failing(
+        "Could not resolve hostname", f"echo HostName nas.invalid >{SSH_CONFIG}", f"rm {SSH_CONFIG}", True
+    ),
+    "no server": Failing("Connection refused", "systemctl stop ssh", "systemctl start ssh"),
+    "no route": Failing(
+        "No route to host", f"ip route add unreachable {THERE}", f"ip route del unreachable {THERE}", True
+    ),
+    "no network": Failing(
+        "Network is unreachable",
+        f"printf 'BindAddress ::1\\nHostName fd99::1\\n' >{SSH_CONFIG}",
+        f"rm {SSH_CONFIG}",
+        True,
+    ),
+    "an unknown key": Failing(
+        "host key is known for",
+        *(f"cp -a {FOLDER}/known_hosts /root; : >{FOLDER}/known_hosts", f"mv /root/known_hosts {FOLDER}"),
+        True,
+    ),
+    "a refused key": Failing("Permission denied (", *aside(str(AUTHORIZED_KEYS))),
+    "an unreadable key": Failing(
+        "Load key ", f"chmod 0600 {FOLDER}/id_ed25519", f"chmod 0640 {FOLDER}/id_ed25519", True
+    ),
+    "no key": Failing("no such identity", *aside(f"{FOLDER}/id_ed25519"), True),
+    "a bad ssh_config": Failing(
+        f"{SSH_CONFIG}: ", f"echo Nonsense yes >{SSH_CONFIG}", f"rm {SSH_CONFIG}", True
+    ),
+    "a bad value": Failing(f"{SSH_CONFIG} line", f"echo Port x >{SSH_CONFIG}", f"rm {SSH_CONFIG}", True),
+    "a private ssh_config": Failing(
+        "Can't open user config file",
+        f"echo Port 22 >{SSH_CONFIG}; chmod 0600 {SSH_CONFIG}",
+        f"rm {SSH_CONFIG}",
+        True,
+    ),
+    "no cipher": Failing(
+        "Unable to negotiate with", f"echo Ciphers 3des-cbc >{SSH_CONFIG}", f"rm {SSH_CONFIG}", True
+    ),
+    "no sudo rule": Failing("password is required", *aside(str(SUDOERS))),
+    "no sudo": Failing("sudo: not found", *aside("/usr/bin/sudo")),
+    "no hkswitch": Failing("serviceswitch: command not found", *aside("/usr/sbin/serviceswitch")),
+    "an old hkswitch": Failing(
+        "serviceswitch: invalid arguments",
+        "mv /usr/sbin/serviceswitch /root/aside; "
+        f"printf '{OLD_HELPER}' >/usr/sbin/serviceswitch; chmod 0755 /usr/sbin/serviceswitch",
+        "mv /root/aside /usr/sbin/serviceswitch",
+    ),
+    "no shell": Failing(
+        "account is currently not available",
+        f"usermod --shell /usr/sbin/nologin {ACCOUNT}",
+        f"usermod --shell /bin/sh {ACCOUNT}",
+    ),
+    "an expired account": Failing(
+        "account has expired", f"chage --expiredate=0 {ACCOUNT}", f"chage --expiredate=-1 {ACCOUNT}"
+    ),
+    "requiretty": Failing(
+        "must have a tty", "echo Defaults requiretty >/etc/sudoers.d/tty", "rm /etc/sudoers.d/tty"
+    ),
+}
+
+
+def ssh_reason(words: str) -> SshReason:
+    (found,) = (each for each in SSH_REASONS if each.words.startswith(words))
+    return found
+
+
+IN_CI: Final = ("a refused key", "an unreadable key", "no sudo rule", "no hkswitch", "an old hkswitch")
+"""tests/remote has most of the others, without a second host."""
+
+
+def test_a_failed_connection_is_explained_with_its_remedy(
+    host: Host, other: Host, allowed: str, exhaustive: bool
+) -> None:
+    for name, case in CASES.items() if exhaustive else ((name, CASES[name]) for name in IN_CI):
+        reason = ssh_reason(case.words)
+        with undone(host if case.is_here else other, case.make, case.undo):
+            said = failed(host, "host", "test", NAME)
+        assert reason.words in said, (name, said)
+        assert " ".join(f"{reason.cause}; {reason.remedy.replace('NAME', NAME)}".split()) in said, (
+            name,
+            said,
+        )
+        host.run("hkswitch", "host", "test", NAME)
