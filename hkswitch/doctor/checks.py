@@ -7,12 +7,14 @@ from typing import Final
 
 from hkswitch.doctor.account import pairing, state, user
 from hkswitch.doctor.alert_command import alerts
+from hkswitch.doctor.bridges import bridges
 from hkswitch.doctor.clock import clock
 from hkswitch.doctor.configuration import configuration, trust
 from hkswitch.doctor.containers import containers
 from hkswitch.doctor.context import Context, collect
 from hkswitch.doctor.finding import Check, Finding, Verdict, fail, skip
 from hkswitch.doctor.firewall import firewall
+from hkswitch.doctor.hosts import hosts
 from hkswitch.doctor.mdns import mdns
 from hkswitch.doctor.measuring import rules
 from hkswitch.doctor.network import network, port
@@ -37,6 +39,8 @@ CHECKS: Final[dict[tuple[Check, ...], CheckFunction]] = {
     (Check.CONTAINERS,): containers,
     (Check.RULES,): rules,
     (Check.ALERTS,): alerts,
+    (Check.HOSTS,): hosts,
+    (Check.BRIDGES,): bridges,
     (Check.NETWORK,): network,
     (Check.PORT,): port,
     (Check.MDNS,): mdns,
