@@ -64,6 +64,17 @@ tests-beside-lint: .venv/.collected
 	$(TEST) --numprocesses 0 --collect-only --quiet >/dev/null || true
 	touch $@
 
+# A new user's machine skips tests in these files, as they need root or mandoc (tests/host/test_fresh.py compares), or
+# a part of a test that needs root or nft.
+ROOT_TESTS := $(addprefix tests/cli/test_,alerts.py backup.py children.py man.py other_folders.py pair.py take_over.py) \
+	$(addprefix tests/hap/test_,guesses_on_a_full_disk.py hostile_state.py retyped_on_tmpfs.py sockets.py \
+	stored_pairings.py tmpfs.py) \
+	tests/control/test_control.py tests/control/test_hostile.py tests/daemon/test_moves.py tests/doctor/test_hidden.py \
+	tests/editing/test_config_replacement.py tests/serviceswitch/test_interpreters.py tests/test_docs.py
+.PHONY: test-as-root
+test-as-root: .venv/.dev ## as root: run the test files of which `make test` skips a part for users
+	$(BIN)/python -m pytest $(ROOT_TESTS) --numprocesses 3 --dist loadfile
+
 .PHONY: test-random
 test-random: .venv/.dev ## run fuzzing, kills and floods for half a minute
 	$(BIN)/python -m pytest $(RANDOM_TESTS) --numprocesses 3 --dist loadfile
@@ -79,7 +90,7 @@ test-packages: .venv/.dev ## build the packages and test them
 TEST_HOST := $(BIN)/python -m pytest tests/host -p tests.host.scheduling --numprocesses 5 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test-host
-test-host: .venv/.dev ## as root: run each host test once, like CI
+test-host: .venv/.dev ## as root: run each host test at most once, like CI
 	$(TEST_HOST) -m ci
 
 .PHONY: test-host-all

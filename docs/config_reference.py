@@ -55,9 +55,16 @@ SLOW_COMMANDS: Final = """\
   #   timeout_seconds: 30
 """
 """The end of that group."""
+REMOTE_GROUP: Final = """\
+  # A group that another host runs: its own config says what the group is. This config decides on its name,
+  # type, restart switch, sensor and restart_when.
+  # nas-media:
+  #   name: NAS Media
+"""
 IN_USE: Final = frozenset({"name", "units"})
 """Keys that are not commented out in the example file."""
 
+OF_HOST: Final = ("host",)
 OF_COMMANDS: Final = (("commands",), ("user",))
 """What a key of a group of commands applies only with."""
 
@@ -65,6 +72,9 @@ EXAMPLES: Final = {
     "bridge.interface": "eth0",
     "bridge.address": "192.168.1.10",
     "alert_command": "[/usr/local/bin/ntfy-alert]",
+    "hosts.ssh": "nas.lan",
+    "groups.host": "nas",
+    "groups.group": "media",
     "groups.name": "VM Guests",
     "groups.units": "[libvirt-guests]",
     "groups.check": "[/usr/bin/ping, -c1, -W2, 192.168.122.1]",
@@ -106,8 +116,11 @@ def _top(key: Key, keys: Sequence[Key]) -> str:
     match key.kind:
         case Section(inner):
             items = "\n".join(_entry(key.name, each, inner, "  ") for each in inner)
-        case Entries(_, inner):
+        case Entries(_, inner) if key.required:
             items = GROUP_HEAD + _groups(key.name, inner)
+        case Entries(_, inner):
+            items = "".join(_entry(key.name, each, inner, "#     ", is_commented=True) for each in inner)
+            return f"{_remark(key, keys, '')}# {key.name}:\n#   nas:\n{items}"
         case _:
             return _entry("", key, keys, "")
     return f"{_remark(key, keys, '')}{key.name}:\n{items}"
@@ -116,13 +129,14 @@ def _top(key: Key, keys: Sequence[Key]) -> str:
 def _groups(path: str, keys: Sequence[Key]) -> str:
     of_commands = [key for key in keys if key.name == "commands" or key.only_with in OF_COMMANDS]
     of_containers = [key for key in keys if key.name in CONTAINED or key.only_with == CONTAINED]
-    of_units = [key for key in keys if key not in (*of_commands, *of_containers)]
+    of_hosts = [key for key in keys if key.name in OF_HOST or key.only_with == OF_HOST]
+    of_units = [key for key in keys if key not in (*of_commands, *of_containers, *of_hosts)]
     full = "\n".join(_entry(path, key, keys, "    ") for key in of_units)
-    contained, commanded = (
+    contained, commanded, remote = (
         "".join(_entry(path, key, keys, "  #   ", is_commented=True) for key in of_others)
-        for of_others in (of_containers, of_commands)
+        for of_others in (of_containers, of_commands, of_hosts)
     )
-    return f"{full}\n{OTHER_GROUPS}{contained}\n{COMMAND_GROUP}{commanded}{SLOW_COMMANDS}"
+    return f"{full}\n{OTHER_GROUPS}{contained}\n{COMMAND_GROUP}{commanded}{SLOW_COMMANDS}\n{REMOTE_GROUP}{remote}"
 
 
 def _entry(path: str, key: Key, keys: Sequence[Key], indent: str, *, is_commented: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""CI runs each host test once, in its cell of tests/host/matrix.py; each host belongs to one process."""
+"""CI runs a host test once at most, in its cell of tests/host/matrix.py; each host belongs to one process."""
 
 import re
 import subprocess
@@ -13,7 +13,9 @@ from tests.host.matrix import (
     CELLS,
     ONLY_IN_THE_MATRIX,
     PACKAGE_KINDS,
+    ROWS_IN_CI,
     TRANSPORTS,
+    Cell,
     is_in_ci,
     is_possible,
     is_redundant,
@@ -53,7 +55,12 @@ def collected() -> tuple[Counter[str], Counter[str]]:
     return Counter(name for name, _ in names), Counter(name for name, in_ci in names if in_ci)
 
 
-def test_ci_runs_each_host_test_exactly_once_unless_its_file_is_only_in_the_matrix() -> None:
+def function(name: str) -> str:
+    """Return the names of a test's file and function, as tests/host/matrix.py has them."""
+    return name.removeprefix("host/").partition("[")[0]
+
+
+def test_ci_runs_each_host_test_exactly_once_but_those_for_which_it_has_no_time() -> None:
     whole, in_ci = collected()
     cells = [
         (release, variant)
@@ -62,9 +69,31 @@ def test_ci_runs_each_host_test_exactly_once_unless_its_file_is_only_in_the_matr
         if is_possible(release, variant)
     ]
     assert max(whole.values()) == max(len(cells), len(RELEASES) * len(PACKAGE_KINDS))
-    left_out = {name for name in whole if any(file in name for file in ONLY_IN_THE_MATRIX)}
-    assert left_out
-    assert in_ci == dict.fromkeys(whole.keys() - left_out, 1)
+    assert {*in_ci.values()} == {1}
+    rows, left_out = Counter(map(function, whole)), Counter(map(function, whole.keys() - in_ci.keys()))
+    files = {test: test.partition("::")[0] for test in rows}
+    assert {*files, *files.values()} >= ONLY_IN_THE_MATRIX
+    wholly = {test: rows[test] for test, file in files.items() if {test, file} & ONLY_IN_THE_MATRIX}
+    partly = {test: rows[test] - len(range(0, rows[test], step)) for test, step in ROWS_IN_CI.items()}
+    assert not wholly.keys() & partly.keys()
+    assert left_out == wholly | partly
+
+
+@pytest.mark.parametrize(
+    ("test", "row", "expected"),
+    [
+        ("test_rules.py::test_a_unit_that_burns_a_core_is_restarted_in_time", 0, False),
+        ("test_rules.py::test_another", 0, True),
+        ("test_rules.py::test_another", 1, True),
+        ("test_firewalls.py::test_any", 0, False),
+        *((test, 0, True) for test in ROWS_IN_CI),
+        *((test, 1, False) for test in ROWS_IN_CI),
+        *((test, step, True) for test, step in ROWS_IN_CI.items()),
+    ],
+)
+def test_ci_leaves_out_whole_files_tests_and_rows(test: str, row: int, expected: bool) -> None:
+    cell = CELLS.get(test.partition("::")[0], Cell(RELEASES["trixie"].name))
+    assert is_in_ci(test, cell.release, cell.variant, row) is expected
 
 
 @pytest.mark.parametrize(
@@ -88,7 +117,7 @@ def test_ci_runs_each_host_test_exactly_once_unless_its_file_is_only_in_the_matr
 def test_a_test_is_in_ci_in_the_cell_of_its_file_only(
     file: str, release: str | None, variant: str | None, expected: bool
 ) -> None:
-    assert is_in_ci(file, release, variant) is expected
+    assert is_in_ci(f"{file}::test_x", release, variant) is expected
 
 
 @pytest.mark.parametrize(

@@ -128,13 +128,11 @@ class HelperHost:
     ) -> ActionResult:
         """Have the helper perform an action, once; the resulting states are reported before this returns."""
         group = self._groups.with_id(group_id)
-        if group is None:
-            return ActionResult(f"there is no group {group_id}")
-        token = self._groups.token(group)
+        there, token = (group_id, "") if group is None else (id_there(group), self._groups.token(group))
         confirm_ms = CONFIRM_AT_LENGTH_MS if origin is RequestOrigin.USER else CONFIRM_MS
         by_rule = origin is RequestOrigin.RULE
-        request = Request(next(self._numbers), action, id_there(group), token, confirm_ms, by_rule)
-        was_on = self._state(group) is GroupState.ON
+        request = Request(next(self._numbers), action, there, token, confirm_ms, by_rule)
+        was_on = group is not None and self._state(group) is GroupState.ON
         try:
             await self._turns.turn_of(request.id)
             session = await self._client.session(within_seconds=0)
@@ -143,7 +141,7 @@ class HelperHost:
             return ActionResult(str(refusal))
         except HelperGone as gone:
             # Without a status, no later state tells whether the command succeeded.
-            if gone.accepted and not group.runs_each_time:
+            if gone.accepted and group is not None and not group.runs_each_time:
                 return await self._outcome(action, group, str(gone), was_on=was_on)
             return ActionResult(str(gone))
         return ActionResult(superseded=True) if finished.superseded else result_of(finished.units)

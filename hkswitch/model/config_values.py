@@ -34,7 +34,6 @@ _POSITIVE_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-~]{1,15}")
 _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}")
-_HOST = re.compile(HOST_NAME)
 _SSH = re.compile(
     r"(?P<url>ssh://)?([A-Za-z0-9_][A-Za-z0-9_.-]{0,31}@)?"
     r"([A-Za-z0-9][A-Za-z0-9_.-]{0,252}|(?(url)\[)[0-9A-Fa-f]*:[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?(?(url)\]))"
@@ -83,7 +82,7 @@ project = _like(
     "a compose project's name",
     "at most 128 of a-z, 0-9, '_' and '-' are allowed, with a letter or digit first",
 )
-host = _like(_HOST, "the name of a host", "use at most 32 of a-z, 0-9 and '-', without '-' at the start")
+host = _like(HOST_NAME, "the name of a host", "use at most 32 of a-z, 0-9 and '-', without '-' at the start")
 # TRUST: the daemon passes it to ssh as an argument, which must not be an option.
 ssh_destination = _like(
     _SSH,

@@ -4,7 +4,6 @@ import asyncio
 import fcntl
 import os
 import pwd
-import re
 import select
 import socket
 import stat
@@ -26,8 +25,6 @@ REMOTE_SILENCE_SECONDS: Final = 10
 
 What a network that was cut delivers later must not be carried out: nobody waits for it any longer.
 """
-
-_BRIDGE: Final = re.compile(HOST_NAME)
 
 TOO_LONG: Final = f"a request line is longer than {LONGEST_REQUEST_BYTES} bytes; exiting"
 
@@ -66,7 +63,7 @@ def bridge_in(arguments: Sequence[str]) -> str:
     match arguments:
         case ["serve", "--for", bridge]:
             # TRUST: only the audit log has it. sudoers and sshd's file tie it to the key.
-            if _BRIDGE.fullmatch(bridge):
+            if HOST_NAME.fullmatch(bridge):
                 return bridge
             raise Failure(f"invalid name of a bridge: {escaped(bridge)}", Exit.USAGE)
     return ""

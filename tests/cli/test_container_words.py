@@ -340,7 +340,8 @@ def test_whether_a_restart_of_containers_outlived_the_daemon_is_not_told_by_thei
     monkeypatch.setattr(client.PendingRequest, "__exit__", lambda *_: None)
     monkeypatch.setattr(client.PendingRequest, "end", closed)
     monkeypatch.setattr(client, "ask_report", lambda _: report)
-    monkeypatch.setattr(actions, "DAEMON_BACK_WITHIN_SECONDS", 0.01)
+    # What outlived the daemon is found by the first look, which a busy machine may delay.
+    monkeypatch.setattr(actions, "DAEMON_BACK_WITHIN_SECONDS", 10 if code is Exit.OK else 0.01)
     assert actions.act(action, ["photos"], tmp_path, wait=True) is code
     assert ("it closed the connection" in capsys.readouterr().err) is (code is not Exit.OK)
 

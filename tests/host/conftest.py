@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -78,18 +79,25 @@ STOP_SECONDS: Final = 10
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     redundant: list[pytest.Item] = []
+    rows: Counter[tuple[str, str | None, str | None]] = Counter()
     for item in items:
         if Path(__file__).parent not in item.path.parents:
             continue
         item.add_marker("host")
-        release, variant = _parameter(item, "host"), _variant(item)
-        if is_in_ci(item.path.name, release, variant):
+        test, release, variant = _name(item), _parameter(item, "host"), _variant(item)
+        if is_in_ci(test, release, variant, rows[test, release, variant]):
             item.add_marker("ci")
+        rows[test, release, variant] += 1
         is_once = item.get_closest_marker("any_release") is not None
         if not is_possible(release, variant) or (is_once and is_redundant(item.path.name, release)):
             redundant.append(item)
     config.hook.pytest_deselected(items=redundant)
     items[:] = [item for item in items if item not in redundant]
+
+
+def _name(item: pytest.Item) -> str:
+    """Return the names of a test's file and function."""
+    return f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
 
 
 def _parameter(item: pytest.Item, name: str) -> str | None:

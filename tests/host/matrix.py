@@ -1,6 +1,7 @@
 """The cells of the test matrix that CI runs: a Debian release and a transport to the helper for each file.
 
-`make test-host` runs each test once, in the cell of its file. `make test-host-all` runs each in every cell.
+`make test-host` runs a test at most once, in the cell of its file: for some tests, CI has no time.
+`make test-host-all` runs each in every cell.
 """
 
 from typing import Final, NamedTuple
@@ -72,15 +73,46 @@ CELLS: Final = {
 """The cell of each file whose tests are parametrized by release."""
 
 
-ONLY_IN_THE_MATRIX: Final = frozenset({"test_firewalls.py", "test_container_rules.py"})
-"""Files for which CI has no time: a root of their own has to be made for the first, with four firewalls, and
-the containers of the second use a core each."""
+ONLY_IN_THE_MATRIX: Final = frozenset(
+    {
+        # A root of its own has to be made, with four firewalls.
+        "test_firewalls.py",
+        # These use whole cores, which CI's other tests need.
+        "test_container_rules.py",
+        "test_rules.py::test_a_unit_that_burns_a_core_is_restarted_in_time",
+        # These boot a host for one test.
+        "test_alerts.py::test_a_reboot_is_no_alert_and_an_open_one_stays_open",
+        "test_failures.py::test_a_shutdown_fails_no_unit_that_nobody_requested",
+    }
+)
+"""Files and tests for which CI has no time."""
+
+ROWS_IN_CI: Final = {
+    # A release's sudo does not change, and our part of it is read from its messages in tests/backend.
+    "test_sudo_reasons.py::test_the_log_and_the_status_show_the_remedy_and_it_makes_the_switch_work": 3,
+    # A phone gets the outcome of each; these report the same to root and to users.
+    "test_start_outcomes.py::test_the_helpers_command_reports_the_outcome_of_a_start": 2,
+    "test_start_outcomes.py::test_hkswitch_reports_the_outcome_of_a_start": 3,
+    # All kinds of packages run the same program.
+    "test_upgrades.py::test_an_upgrade_closes_the_escapes_of_an_old_installation_and_nothing_else": 3,
+    "test_upgrades.py::test_a_removal_and_another_installation_keep_the_decision": 5,
+    # tests/hap/test_hostile_state.py has more of them.
+    "test_hostile_input.py::test_root_gets_a_readable_error_whatever_is_planted_in_the_state_folder": 2,
+}
+"""Long tables of which CI runs a part: the first row, and each one that is this many rows after another."""
 
 
-def is_in_ci(file: str, release: str | None, variant: str | None) -> bool:
-    """Return whether CI runs a test of this file; None stands for a test without that parameter."""
+def is_in_ci(test: str, release: str | None, variant: str | None, row: int = 0) -> bool:
+    """Return whether CI runs a test, named by its file and function.
+
+    None stands for a test without that parameter. `row` counts from zero: the tests of the function that
+    differ in other parameters.
+    """
+    file = test.partition("::")[0]
+    if {file, test} & ONLY_IN_THE_MATRIX or row % ROWS_IN_CI.get(test, 1) != 0:
+        return False
     if release is None:
-        return file not in ONLY_IN_THE_MATRIX
+        return True
     cell = CELLS[file]
     return release == cell.release and variant in {None, cell.variant}
 

@@ -40,9 +40,9 @@ OTHER_HOSTS: Final = {
 
 
 SLOWEST_FIRST: Final = (
-    *("trixie, second host", "test_fresh.py", "trixie", "engines", "trixie, fourth host"),
-    *("trixie, third host", "bookworm"),
-    *("test_recipes.py", "bookworm, second host", "test_upgrades.py", "test_vpn_recipe.py", "test_deb.py"),
+    *("trixie, second host", "trixie", "bookworm", "test_fresh.py", "trixie, fourth host"),
+    *("trixie, third host", "engines"),
+    *("test_recipes.py", "bookworm, second host", "test_deb.py", "test_upgrades.py", "test_vpn_recipe.py"),
     *("test_exits.py", "test_firewalls.py"),
 )
 """The groups of tests that CI distributes: in this order, five processes end at about the same time."""

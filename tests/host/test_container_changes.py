@@ -39,8 +39,8 @@ TOLD_WITHIN_SECONDS: Final = 1
 HAP_INTERVAL_SECONDS: Final = PACE.characteristic_seconds
 IDLE_SECONDS: Final = (10, 60)
 
-FAILS_ON_TERM: Final = "trap 'exit 1' TERM; touch ready; while :; do sleep 0.05; done"
-OBEYS_NO_TERM: Final = "trap '' TERM; touch ready; while :; do sleep 0.05; done"
+FAILS_ON_TERM: Final = "trap 'exit 1' TERM; touch ready; sleep 1000 & wait"
+OBEYS_NO_TERM: Final = "trap '' TERM; touch ready; sleep 1000"
 UNHEALTHY: Final = ("--health-cmd=false", "--health-interval=200ms", "--health-retries=1")
 
 
@@ -62,9 +62,7 @@ ENDS: Final = {
     "loops": End("sleep 0.1; exit 3", by_itself="restarts again and again", options=("--restart=always",)),
     "ails": End(FAILS_ON_TERM, by_itself="is unhealthy", options=UNHEALTHY),
     "stop-1": End(FAILS_ON_TERM, "$e stop $c", is_requested=True),
-    "stop-143": End(
-        "trap 'exit 143' TERM; touch ready; while :; do sleep 0.05; done", "$e stop $c", is_requested=True
-    ),
+    "stop-143": End("trap 'exit 143' TERM; touch ready; sleep 1000 & wait", "$e stop $c", is_requested=True),
     "stop-late": End(OBEYS_NO_TERM, "$e stop $c", is_requested=True),
     "kill": End(FAILS_ON_TERM, "$e kill $c", is_requested=True),
     "kill-term": End(FAILS_ON_TERM, "$e kill --signal=TERM $c", is_requested=True),

@@ -112,9 +112,17 @@ async def test_make_demo_is_a_bridge_that_can_be_paired_with_and_switched(host: 
         assert demo.wait(timeout=10) is not None
 
 
-def test_make_test_passes(host: Host) -> None:
+TEST_FILE: Final = re.compile(r"tests/[a-z_/]+\.py\b")
+
+
+def test_make_test_passes_and_what_it_skips_is_run_as_root(host: Host) -> None:
+    """CI has no other run of these tests."""
     printed = typed(host, "make test", TESTS_SECONDS)
     assert re.search(r"^=+ \d+ passed", printed, re.MULTILINE), printed[-2000:]
+    skipped = "".join(re.findall(r"^SKIPPED .*\n", printed, re.MULTILINE))
+    as_root = typed(host, "make --dry-run test-as-root")
+    assert {*TEST_FILE.findall(skipped)} <= {*TEST_FILE.findall(as_root)}
+    assert skipped
 
 
 async def test_the_commands_that_install_it_lead_to_a_paired_bridge(host: Host) -> None:

@@ -93,7 +93,7 @@ def test_a_group_needs_only_units() -> None:
 
 
 CHECKED = "'units' or 'containers' or 'compose'; a group of commands has 'status' for that"
-OTHERS = "or 'containers' or 'compose' or 'commands' in its place"
+OTHERS = "or 'containers' or 'compose' or 'commands' or 'host' in its place"
 
 
 def test_every_key_is_read() -> None:
@@ -377,7 +377,7 @@ def test_a_mistake_in_the_bridge_is_refused(line: str, message: str) -> None:
             "pin: 1",
             (
                 "4:5: groups.web.pin: unknown key 'pin'; allowed keys: name, units, containers, "
-                "compose, engine, commands, check, type, "
+                "compose, engine, commands, host, group, check, type, "
                 "actions, restart, alert, restart_when, interval_seconds, timeout_seconds, user, "
                 "directory, detach, "
                 "assume_state, momentary"
@@ -1036,7 +1036,7 @@ TOO_DEEP = "nested too deeply; at most 8 levels are allowed"
         pytest.param(
             "ä: 'ü\0'".encode(),
             "1:1: the key 'groups' is missing; it is required\n"
-            "1:1: ä: unknown key 'ä'; allowed keys: bridge, helper, alert_command, groups\n"
+            "1:1: ä: unknown key 'ä'; allowed keys: bridge, helper, alert_command, hosts, groups\n"
             "1:6: the invisible character U+0000 is not allowed; remove it or use spaces",
             id="NUL",
         ),
@@ -1058,7 +1058,7 @@ TOO_DEEP = "nested too deeply; at most 8 levels are allowed"
         pytest.param(
             "a: \u202eb".encode(),
             "1:1: the key 'groups' is missing; it is required\n"
-            "1:1: a: unknown key 'a'; allowed keys: bridge, helper, alert_command, groups\n"
+            "1:1: a: unknown key 'a'; allowed keys: bridge, helper, alert_command, hosts, groups\n"
             "1:4: the invisible character U+202E is not allowed; remove it or use spaces",
             id="text that looks like other text",
         ),

@@ -8,11 +8,15 @@ import pytest
 from docs.config_reference import EXAMPLE, MANUAL, example, manual, sections
 from hkswitch.model import config, config_values
 from hkswitch.model.config import BridgeConfig, Config, parse
-from hkswitch.model.config_keys import BRIDGE_KEYS, COMMANDS_KEYS, CONFIG_KEYS, GROUP_KEYS
+from hkswitch.model.config_keys import BRIDGE_KEYS, COMMANDS_KEYS, CONFIG_KEYS, GROUP_KEYS, HOST_KEYS
 from hkswitch.model.config_reader import Entries, Key, ListOf, Section
+from hkswitch.model.elsewhere import RemoteHost
 from hkswitch.model.errors import ConfigError
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.unit_state import Action
+
+PLACE_KEYS = {"host", "group"}
+"""Keys of a group from which the parser makes the field `elsewhere`."""
 
 
 def test_the_example_file_is_made_from_the_table() -> None:
@@ -27,7 +31,8 @@ def test_the_manual_page_says_of_each_key_what_the_table_says() -> None:
     ("keys", "value_class", "given_otherwise"),
     [
         pytest.param(BRIDGE_KEYS, BridgeConfig, set(), id="bridge"),
-        pytest.param(GROUP_KEYS, Group, {"id"}, id="group"),
+        pytest.param(GROUP_KEYS, Group, {"id", "elsewhere"}, id="group"),
+        pytest.param(HOST_KEYS, RemoteHost, {"name"}, id="host"),
         pytest.param(COMMANDS_KEYS, Commands, set(), id="commands"),
         pytest.param(CONFIG_KEYS, Config, set(), id="config"),
     ],
@@ -35,7 +40,7 @@ def test_the_manual_page_says_of_each_key_what_the_table_says() -> None:
 def test_the_keys_of_a_section_are_the_fields_of_its_value(
     keys: tuple[Key, ...], value_class: type[Any], given_otherwise: set[str]
 ) -> None:
-    assert {key.field or key.name for key in keys} == {
+    assert {key.field or key.name for key in keys} - PLACE_KEYS == {
         each.name for each in fields(value_class)
     } - given_otherwise
 
@@ -44,7 +49,8 @@ def test_a_default_of_the_table_is_that_of_the_value() -> None:
     least = parse(b"groups: {vm-guests: {units: [a.service]}}", "config.yaml")
     assert least.bridge == BridgeConfig() == BridgeConfig(**defaults(BRIDGE_KEYS))
     made_from_others = {"name": "Vm Guests", "units": ("a.service",), "actions": {Action.START, Action.STOP}}
-    assert least.groups == (Group("vm-guests", **{**defaults(GROUP_KEYS), **made_from_others}),)
+    own_defaults = {key: value for key, value in defaults(GROUP_KEYS).items() if key not in PLACE_KEYS}
+    assert least.groups == (Group("vm-guests", **{**own_defaults, **made_from_others}),)
     assert least.groups == (Group("vm-guests", "Vm Guests", ("a.service",)),)
     assert least == Config(BridgeConfig(), least.groups, defaults(CONFIG_KEYS)["helper"])
     assert least == Config(BridgeConfig(), least.groups)
@@ -66,7 +72,7 @@ def test_a_text_is_one_short_line_without_markup(key: Key) -> None:
     assert not (key.required and (key.default or key.default_text))
 
 
-@pytest.mark.parametrize("keys", [BRIDGE_KEYS, COMMANDS_KEYS, GROUP_KEYS, CONFIG_KEYS])
+@pytest.mark.parametrize("keys", [BRIDGE_KEYS, COMMANDS_KEYS, GROUP_KEYS, HOST_KEYS, CONFIG_KEYS])
 def test_a_key_names_only_keys_of_its_section(keys: tuple[Key, ...]) -> None:
     names = [key.name for key in keys]
     assert len(names) == len(set(names))
@@ -117,7 +123,7 @@ KEYS = tuple(
     for key in CONFIG_KEYS
 )
 UNITS_MISSING = "the key 'units' is missing; it is required"
-OTHERS = "or 'containers' or 'compose' or 'commands' or 'jobs' in its place"
+OTHERS = "or 'containers' or 'compose' or 'commands' or 'host' or 'jobs' in its place"
 COMMANDS_OF_LAMP = "commands: {start: [/bin/a], stop: [/bin/b], status: [/bin/c]}"
 
 
@@ -207,14 +213,14 @@ def test_a_new_key_is_in_the_example() -> None:
     assert "\n    # The colour of its tile. Default: red\n    # colour: red\n" in text
     assert "\n  #   # The user that runs its commands. Default: root\n  #   user: root\n" in text
     assert "\n    # rule:\n    #   # The load that is too much. Required\n" in text
-    assert "Required, or containers, compose, commands or jobs in its place\n" in text
+    assert "Required, or containers, compose, commands, host or jobs in its place\n" in text
 
 
 def test_a_new_key_is_in_the_manual_page() -> None:
     page = manual(MANUAL.read_text(), KEYS)
     assert "\n.It Ic colour : Ar text\nThe colour of its tile.\nDefault: red.\n" in page
     assert "\n.It Ic user : Ar text\nThe user that runs its commands.\nOnly with\n.Ic commands .\n" in page
-    assert "\nor\n.Ic commands\nor\n.Ic jobs\nin its place.\n" in page
+    assert "\nor\n.Ic host\nor\n.Ic jobs\nin its place.\n" in page
     assert "\n.Sh RULE\n.Bl -tag -width Ds\n.It Ic cpu_percent : Ar number\n" in page
     assert manual(page, KEYS) == page
     assert ".It Ic colour" not in manual(page, CONFIG_KEYS)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hkswitch.model.elsewhere import Trait
 from hkswitch.model.unit_state import (
     Action,
     ActiveState,
@@ -74,6 +75,7 @@ REPLIES: list[Reply] = [
     Refused(4, "denied"),
     Refused(None, "not a request"),
     GroupUpdate(1, "web", TOKEN, ("a.service", "b.service")),
+    GroupUpdate(1, "tv", TOKEN, (), (Action.START,), (Trait.COMMANDS, Trait.MOMENTARY), 3600),
     GroupUpdate(1, "web", ""),
     StatesUpdate(2, {"a.service": UP, "b.service": UP._replace(sub="")}, {}),
     StatesUpdate(
@@ -284,7 +286,10 @@ def test_there_is_a_good_message_of_each_type() -> None:
         assert parse_reply(json.dumps(body).encode()) is not None
 
 
-OPTIONAL = {("hello", "protocol"), ("states", "failures")}
+OPTIONAL = {
+    *(("hello", "protocol"), ("states", "failures")),
+    *(("group", key) for key in ("actions", "traits", "timeout_seconds")),
+}
 
 
 @pytest.mark.parametrize(
