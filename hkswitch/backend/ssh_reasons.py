@@ -53,7 +53,8 @@ _CLOSED: Final = (
     "has expired, or that PAM rejects, is one"
 )
 _LIMITED: Final = (
-    "it may limit or block connections (MaxStartups, fail2ban, hosts.deny); its journal has the reason"
+    "it may limit or block connections (MaxStartups, PerSourcePenalties, fail2ban); its journal has the "
+    "reason"
 )
 
 SSH_REASONS: Final = (
@@ -116,14 +117,7 @@ SSH_REASONS: Final = (
         _ALLOW,
         SshProblem.REFUSED_KEY,
     ),
-    SshReason(
-        "Too many authentication failures",
-        "that host refuses the key of this bridge",
-        _ALLOW,
-        SshProblem.REFUSED_KEY,
-    ),
     SshReason("serviceswitch: command not found", "hkswitch is not installed there", _INSTALL),
-    SshReason("serviceswitch: not found", "hkswitch is not installed there", _INSTALL),
     SshReason("unable to execute /usr/sbin/serviceswitch", "hkswitch is damaged there", "reinstall it there"),
     SshReason("sudo: not found", "sudo is not installed there", "install it there"),
     SshReason("sudo: command not found", "sudo is not installed there", "install it there"),
@@ -144,7 +138,6 @@ SSH_REASONS: Final = (
     ),
     SshReason("account is currently not available", "the account there has no shell", _SHELL),
     SshReason("account has expired", "the account there has expired", _ACCOUNT),
-    SshReason("ccount validation failure", "the account there has expired", _ACCOUNT),
     SshReason("password has expired", "the account there has expired", _ACCOUNT),
     SshReason(
         "kex_exchange_identification",

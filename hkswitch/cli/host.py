@@ -33,10 +33,10 @@ NAME_RULE = "at most 32 of a-z, 0-9 and '-', without '-' at the start"
     ),
 )
 def host() -> None:
-    """Show groups of other hosts, over SSH.
+    """Connect bridges and other hosts over SSH.
 
-    `add`, `list`, `test` and `remove` run on the bridge's machine; `allow` and `disallow` run on the other
-    host, and `add` prints the command for that. What a group is stands in the configuration of its own host.
+    Groups of another host can then be switches of this bridge. `add`, `list`, `test` and `remove` run on the
+    bridge's machine, `allow` and `disallow` on the other host; `add` prints the command for that.
     """
 
 

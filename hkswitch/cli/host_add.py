@@ -12,7 +12,7 @@ from hkswitch.cli.config_change import apply_change, make_change, show_change, t
 from hkswitch.cli.host import a_bridge_name, a_destination, a_host_name, can_ask, needs_ssh, only_root
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples
-from hkswitch.editing.config_replacement import Original
+from hkswitch.editing.config_replacement import Original, read_original
 from hkswitch.editing.hosts import with_host, without_host
 from hkswitch.model.config import parse
 from hkswitch.model.config_file import DEFAULT
@@ -78,14 +78,20 @@ def add(name: str, destination: str, fingerprint: str | None, bridge: str | None
             _place(name, staged, before, files, done)
             if data != original.data:
                 show_change(original, data)
+                done.callback(_put_back, original, data)
                 make_change(original, data)
-                done.callback(Original(DEFAULT, data).replace, original.data)
             done.callback(limits.set_for, len(parse(original.data, str(DEFAULT)).hosts))
             limits.set_for(len(config.hosts))
     say(f"{'Checked' if before and data == original.data else 'Added'} the host {name} ({destination}).")
     if any(group.elsewhere and group.elsewhere.host.name == name for group in config.groups):
         apply_change(DEFAULT)
     _say_next(name, files)
+
+
+def _put_back(original: Original, data: bytes) -> None:
+    """Put the old configuration back if the new one is in its place."""
+    if read_original(DEFAULT).data == data:
+        Original(DEFAULT, data).replace(original.data)
 
 
 def _obtained(wanted: Wanted, before: HostFiles | None, staged: Path) -> HostFiles:

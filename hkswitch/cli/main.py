@@ -70,7 +70,7 @@ class LazyGroup(click.Group):
         "add": LazyCommand("hkswitch.cli.add:add", "Add a group of units and containers, or of another host"),
         "remove": LazyCommand("hkswitch.cli.remove:remove", "Remove groups from the configuration"),
         "edit": LazyCommand("hkswitch.cli.edit:edit", "Edit the configuration"),
-        "host": LazyCommand("hkswitch.cli.host:host", "Show groups of other hosts, over SSH"),
+        "host": LazyCommand("hkswitch.cli.host:host", "Connect bridges and other hosts over SSH"),
         "logs": LazyCommand("hkswitch.cli.logs:logs", "Show the log of a group"),
         "audit": LazyCommand("hkswitch.cli.audit:audit", "Show the audit log of the root helper"),
         "diagnostics": LazyCommand("hkswitch.cli.diagnostics:diagnostics", "Print details for a bug report"),

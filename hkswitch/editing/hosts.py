@@ -3,7 +3,7 @@
 It works as splice.py does: each guess is parsed, and accepted only if it means what was intended.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from hkswitch.editing.additions import additions
@@ -12,7 +12,7 @@ from hkswitch.editing.removals import removals, section_removals
 from hkswitch.editing.splice import CannotSplice
 from hkswitch.editing.yaml_text import NewEntry, yaml_scalar
 from hkswitch.model.config import parse
-from hkswitch.model.yaml_nodes import Scalar
+from hkswitch.model.yaml_nodes import Mapping, Scalar
 
 SSH: Final = "ssh"
 
@@ -35,10 +35,10 @@ def with_host(data: bytes, file: str, name: str, destination: str) -> bytes:
         ConfigError: If the config is invalid, or cannot have this host.
         CannotSplice: If the host cannot be written safely.
     """
-    old = destinations_in(data, file)
+    text = ConfigText(data, HOSTS)
+    old = {} if _is_empty(text) else destinations_in(data, file)
     if old.get(name) == destination:
         return data
-    text = ConfigText(data, HOSTS)
     guesses = _changes(text, name, destination) if name in old else additions(text, _entry(name, destination))
     wanted = _plain_hosts(text, old | {name: destination})
     for guess in guesses:
@@ -71,6 +71,12 @@ def without_host(data: bytes, file: str, name: str) -> bytes:
     raise CannotSplice(f"cannot remove the host {name} from {file}: {reason}")
 
 
+def _is_empty(text: ConfigText) -> bool:
+    """Whether the section is there, but not the hosts that it needs."""
+    value = None if text.section is None else text.section.value
+    return not text.entries and (isinstance(value, Mapping) or (isinstance(value, Scalar) and value.empty))
+
+
 def _entry(name: str, destination: str) -> NewEntry:
     return NewEntry(yaml_scalar(name), ((SSH, yaml_scalar(destination)),))
 
@@ -93,7 +99,7 @@ def _destination_of(host: ConfigEntry) -> Scalar | None:
     return next((value for value in values if isinstance(value, Scalar)), None)
 
 
-def _plain_hosts(text: ConfigText, hosts: Mapping[str, str]) -> Plain:
+def _plain_hosts(text: ConfigText, hosts: dict[str, str]) -> Plain:
     """Return what the config means with these hosts in place of its own; without any, it has no `hosts`."""
     entries = ((name, ("mapping", (SSH, ("value", to, True)))) for name, to in hosts.items())
     section = ((HOSTS, ("mapping", *entries)),) if hosts else ()

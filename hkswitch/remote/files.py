@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,9 @@ def write_file(path: Path, contents: bytes, mode: int, group_id: int = 0) -> boo
     # A dot in front: neither sudo, sshd nor systemd reads a file of this name.
     new = path.with_name(f".{path.name}.new")
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+            path.parent.chmod(0o755)  # whatever the umask is
         new.unlink(missing_ok=True)  # a command that was killed left it
         create(new, contents, mode, group_id)
         new.rename(path)
@@ -37,7 +40,8 @@ def write_file(path: Path, contents: bytes, mode: int, group_id: int = 0) -> boo
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
     return True
 
 

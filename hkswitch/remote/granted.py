@@ -77,6 +77,7 @@ def parse_granted(text: str) -> dict[str, PublicKey]:
 
 def authorized_keys_text(granted: Granted) -> str:
     """Return the file with the keys, sorted by bridge."""
+    # TRUST: who has such a key is let in from the network, and runs this one command, whatever it asks for.
     lines = (
         f'restrict,command="sudo -n {serve_command(bridge)}" {key} {bridge}'
         for bridge, key in sorted(granted.items())
@@ -86,6 +87,7 @@ def authorized_keys_text(granted: Granted) -> str:
 
 def sudoers_text(granted: Granted) -> str:
     """Return the file with a rule for each bridge, sorted."""
+    # TRUST: crosses to root. Each rule is literal; only requests in protocol/helper.py follow.
     rules = (f"{REMOTE_USER} ALL=(root) NOPASSWD: {serve_command(bridge)}" for bridge in sorted(granted))
     return "".join(f"{line}\n" for line in (f"# The bridges of other hosts. {NOTE}", *rules))
 

@@ -31,6 +31,7 @@ from hkswitch.remote.keys import (
     public_part,
 )
 
+HOSTS_MODE: Final = 0o755
 FOLDER_MODE: Final = 0o750
 KEY_MODE: Final = 0o640
 PUBLIC_MODE: Final = 0o644
@@ -88,7 +89,9 @@ def staging(name: str, settings: Path = SETTINGS) -> Iterator[Path]:
     """
     staged = host_folder(f".{name}.new", settings)
     try:
-        staged.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not staged.parent.exists():
+            staged.parent.mkdir(parents=True)
+            staged.parent.chmod(HOSTS_MODE)  # whatever the umask is, the daemon must reach its files
         shutil.rmtree(staged, ignore_errors=True)  # a command that was killed left it
         staged.mkdir(mode=0o700)
     except OSError as error:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from hkswitch.backend import ssh_reasons
-from hkswitch.backend.ssh_command import SSH_CONFIG, base_command, target_of
+from hkswitch.backend.ssh_command import SETTINGS, SSH_CONFIG, base_command, target_of
 from hkswitch.model.errors import Failure
 from hkswitch.remote import programs
 from hkswitch.remote.keys import HOST_KEY_ALGORITHMS, HOST_KEY_KINDS, PublicKey, parse_public_key
@@ -39,14 +39,14 @@ _OPTIONS: Final = {
 }
 
 
-def fetch(name: str, destination: str, file: Path) -> PublicKey:
+def fetch(name: str, destination: str, file: Path, settings: Path = SETTINGS) -> PublicKey:
     """Return the key that the host shows now; raises `Failure`. Whether it is the host's is not checked here.
 
     `file` does not exist, in a folder that only root can enter. ssh does not authenticate: it has no key.
     """
     options = {**_OPTIONS, "HostKeyAlias": name, "UserKnownHostsFile": str(file)}
     command = (
-        *base_command(has_config=SSH_CONFIG.exists()),
+        *base_command(has_config=(settings / SSH_CONFIG.name).exists(), settings=settings),
         *(word for key, value in options.items() for word in ("-o", f"{key}={value}")),
         *target_of(destination),
         "true",  # a server that lets everybody in, such as Tailscale's, must end the session

@@ -10,11 +10,12 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from hkswitch import __version__
 from hkswitch.backend import ssh_reasons
-from hkswitch.backend.ssh_command import SSH, SSH_CONFIG, ssh_command
+from hkswitch.backend.ssh_command import SETTINGS, SSH, SSH_CONFIG, ssh_command
 from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.installation import DAEMON_USER
@@ -67,7 +68,7 @@ class _Told:
     config_problem: str = ""
 
 
-class _Account(NamedTuple):
+class Account(NamedTuple):
     """The user and groups of a child; None for those of this process."""
 
     user: int | None = None
@@ -75,15 +76,21 @@ class _Account(NamedTuple):
     extra_groups: list[int] | None = None
 
 
-async def try_host(name: str, destination: str) -> TrialResult:
-    """Connect to a host and have its helper tell its groups; raises `Failure` with a remedy."""
+async def try_host(
+    name: str, destination: str, account: Account | None = None, settings: Path = SETTINGS
+) -> TrialResult:
+    """Connect to a host and have its helper tell its groups; raises `Failure` with a remedy.
+
+    ssh runs as `account`, by default as the daemon does.
+    """
     command = ssh_command(
         name,
         destination,
-        has_config=SSH_CONFIG.exists(),
+        has_config=(settings / SSH_CONFIG.name).exists(),
+        settings=settings,
         connect_timeout_seconds=CONNECT_SECONDS,  # the daemon's is short, and it tries again
     )
-    account = _account()
+    account = account or _daemons_account()
     began_seconds = time.monotonic()
     try:
         # TRUST: as the daemon's user, not as root, for the other end is not trusted.
@@ -118,17 +125,17 @@ async def try_host(name: str, destination: str) -> TrialResult:
         await process.wait()
 
 
-def _account() -> _Account:
+def _daemons_account() -> Account:
     """Return the daemon's account for root; raises `Failure` for users who cannot use the daemon's key."""
     try:
         daemon = pwd.getpwnam(DAEMON_USER)
     except KeyError:
         raise Failure(f"there is no user {DAEMON_USER}; run `sudo hkswitch doctor`", Exit.CONFIG) from None
     if os.geteuid() == daemon.pw_uid:
-        return _Account()
+        return Account()
     if os.geteuid() != 0:
         raise Failure("cannot use the key of the daemon: permission denied; use sudo", Exit.DENIED)
-    return _Account(daemon.pw_uid, daemon.pw_gid, os.getgrouplist(DAEMON_USER, daemon.pw_gid))
+    return Account(daemon.pw_uid, daemon.pw_gid, os.getgrouplist(DAEMON_USER, daemon.pw_gid))
 
 
 async def _talk(process: asyncio.subprocess.Process, began_seconds: float) -> TrialResult:

@@ -43,7 +43,7 @@ SLOWEST_FIRST: Final = (
     *("trixie, second host", "trixie", "bookworm", "test_fresh.py", "trixie, fourth host"),
     *("trixie, third host", "engines"),
     *("test_recipes.py", "bookworm, second host", "test_deb.py", "test_upgrades.py", "test_vpn_recipe.py"),
-    *("test_exits.py", "test_firewalls.py"),
+    *("test_host_setup.py", "test_exits.py", "test_firewalls.py"),
 )
 """The groups of tests that CI distributes: in this order, five processes end at about the same time."""
 

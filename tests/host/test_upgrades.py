@@ -15,6 +15,7 @@ from tests.host.machine import FROM_WHEELS, Boot, Host, booted, eventually, stag
 from tests.host.matrix import PACKAGE_KINDS
 from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
 
+DROP_INS: Final = "/etc/systemd/system/hkswitch.service.d"
 SERVICE: Final = "hkswitch.service"
 STATE: Final = "/var/lib/hkswitch"
 POLICY: Final = "/usr/share/dbus-1/system.d/hkswitch.conf"
@@ -175,6 +176,34 @@ def matrix_independent_id(kind: str) -> str:
 def each_upgrade(request: pytest.FixtureRequest, host: Host) -> Iterator[Upgrade]:
     with installed(host, request.param) as again:
         yield again
+
+
+# Access of other hosts
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=matrix_independent_id)
+def test_a_removal_ends_the_access_of_other_bridges(host: Host, kind: str) -> None:
+    install, purge = KINDS[kind]
+    effective = "sshd -T -C user=hkswitch-remote,host=x,addr=10.0.0.1"
+    host.run("systemctl", "start", "ssh")
+    before = host.run("sh", "-c", effective).stdout
+    install(host)
+    key = host.run(
+        "sh", "-c", "ssh-keygen -q -t ed25519 -N '' -f /root/k; cat /root/k.pub; rm /root/k*"
+    ).stdout
+    host.run("hkswitch", "host", "allow", "homelab", key, "--yes")
+    host.write(f"{DROP_INS}/60-hosts.conf", "[Service]\nMemoryMax=272M\n")
+    assert "/etc/hkswitch/authorized_keys" in host.run("sh", "-c", effective).stdout
+    process = ("sh", "-c", "trap '' TERM; sleep infinity & wait")
+    with host.popen(*process, user="hkswitch-remote") as session:
+        processes = ("ps", "-U", "hkswitch-remote", "-o", "args=")
+        eventually(lambda: "sleep" in host.run(*processes, check=False).stdout)
+        purge(host)
+        assert session.wait(10) != 0
+    assert host.run("sh", "-c", effective).stdout == before
+    assert host.run("getent", "passwd", "hkswitch-remote", check=False).returncode == 2
+    assert host.run("test", "-e", DROP_INS, check=False).returncode == 1
+    host.run("systemctl", "stop", "ssh")
 
 
 # Sandbox escapes
