@@ -37,6 +37,9 @@ from hkswitch.remote.trial import TrialResult, try_host
 MOST_AT_ONCE: Final = 32
 """Trials at the same time, each of which is an ssh process."""
 
+MOST_CLOCK_SECONDS: Final = 30
+"""A larger difference confuses who compares the logs and audits of two hosts."""
+
 _INSTALL_SSH: Final = "install openssh-client (Debian) or openssh-clients (Fedora)"
 _MIB: Final = 2**20
 
@@ -128,6 +131,10 @@ def connected(known: Known, result: TrialResult) -> Finding:
     if result.missing:
         what = f"{name}: hkswitch {result.version} there is another version: {result.missing}"
         return warn(Check.HOSTS, what, "install the same version there")
+    if result.clock_seconds is not None and abs(result.clock_seconds) > MOST_CLOCK_SECONDS:
+        order = "ahead of" if result.clock_seconds > 0 else "behind"
+        what = f"{name}: its clock is {abs(result.clock_seconds)} s {order} the one here"
+        return warn(Check.HOSTS, what, "run `sudo timedatectl set-ntp true` where the time is wrong")
     if not known.groups:
         return _unused(name)
     what = f"hkswitch {result.version}, round trip {result.round_trip_ms:.1f} ms"

@@ -60,7 +60,9 @@ def parse_reply(line: bytes) -> Reply | None:
         case "":
             raise MalformedMessage("'type' is missing")
         case "hello":
-            return Hello(text(body, "version"), number(body, "protocol") if "protocol" in body else 1)
+            protocol = number(body, "protocol") if "protocol" in body else 1
+            now = number(body, "unix_seconds", 0) if "unix_seconds" in body else 0
+            return Hello(text(body, "version"), protocol, now)
         case "pong":
             return Pong(number(body, "id"))
         case "accepted":

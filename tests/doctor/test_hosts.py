@@ -14,9 +14,10 @@ from typing import Final, NamedTuple
 import pytest
 
 from hkswitch import __version__
-from hkswitch.backend.ssh_command import SSH, key_file, known_hosts_file, ssh_command
+from hkswitch.backend.ssh_command import SSH, key_file, known_hosts_file
 from hkswitch.doctor import bridges, hosts
-from hkswitch.doctor.context import Account, Context
+from hkswitch.doctor.context import Account as DaemonAccount
+from hkswitch.doctor.context import Context
 from hkswitch.doctor.finding import Check, Finding, Verdict
 from hkswitch.doctor.hosts import Known
 from hkswitch.model.config import parse
@@ -24,8 +25,8 @@ from hkswitch.model.elsewhere import RemoteHost
 from hkswitch.model.errors import Failure
 from hkswitch.protocol.helper import HELPER_PROTOCOL
 from hkswitch.protocol.host_report import HostReport
-from hkswitch.remote import limits, trial
-from hkswitch.remote.trial import TrialResult
+from hkswitch.remote import limits
+from hkswitch.remote.trial import Account, TrialResult, try_host
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
@@ -77,6 +78,19 @@ def judged(found: Finding, verdict: Verdict, what: str, advice: str) -> None:
             USED,
             FINE._replace(missing="it measures nothing"),
             *(Verdict.WARN, "hkswitch 1.2.3 there is another version: it measures nothing", "same version"),
+        ),
+        (USED, FINE._replace(clock_seconds=30), Verdict.OK, "nas: hkswitch 1.2.3", ""),
+        (
+            USED,
+            FINE._replace(clock_seconds=31),
+            *(Verdict.WARN, "its clock is 31 s ahead of the one here", "timedatectl set-ntp true"),
+        ),
+        (
+            UNUSED,
+            FINE._replace(clock_seconds=-3600),
+            Verdict.WARN,
+            "is 3600 s behind the one here",
+            "set-ntp",
         ),
     ],
 )
@@ -210,12 +224,13 @@ def test_a_file_that_lets_bridges_in_is_roots(owner: int, mode: int, what: str) 
 
 # Through a real sshd
 
-DAEMON: Final = Account("hkswitch", 4242, 4242)
+DAEMON: Final = DaemonAccount("hkswitch", 4242, 4242)
 
 HELPER: Final = """\
-import json, sys
+import json, sys, time
 def say(kind, **keys): print(json.dumps({"type": kind, **keys}), flush=True)
-say("hello", version=VERSION, protocol=PROTOCOL)
+now = {"unix_seconds": int(time.time()) + AHEAD} if AHEAD else {}
+say("hello", version=VERSION, protocol=PROTOCOL, **now)
 say("config", problem=PROBLEM)
 for line in sys.stdin:
     asked = json.loads(line)
@@ -243,10 +258,15 @@ class OtherHost(NamedTuple):
         (self.folder / "authorized_keys").write_text(f'restrict,command="{command}" {public}')
 
     def helper(
-        self, groups: tuple[str, ...] = ("media",), problem: str = "", protocol: int = HELPER_PROTOCOL
+        self,
+        groups: tuple[str, ...] = ("media",),
+        problem: str = "",
+        protocol: int = HELPER_PROTOCOL,
+        ahead_seconds: int = 0,
     ) -> None:
-        """Have the forced command be a helper that tells these groups."""
+        """Have the forced command be a helper that tells these groups; without a time unless it differs."""
         values = {"VERSION": __version__, "PROTOCOL": protocol, "PROBLEM": problem, "GROUPS": groups}
+        values["AHEAD"] = ahead_seconds
         traits = {"actions": ["start"], "traits": [], "timeout_seconds": 10}
         head = "".join(f"{name} = {value!r}\n" for name, value in {**values, "TRAITS": traits}.items())
         script = self.folder / "helper.py"
@@ -290,8 +310,7 @@ def other(sshd: OtherHost, monkeypatch: pytest.MonkeyPatch) -> OtherHost:
     """A host that is all right, and that this user can reach as the daemon's user would."""
     sshd.helper()
     trust(sshd, "host_key")
-    monkeypatch.setattr(trial, "ssh_command", partial(ssh_command, settings=sshd.settings))
-    monkeypatch.setattr(trial, "_account", trial._Account)
+    monkeypatch.setattr(hosts, "try_host", partial(try_host, account=Account(), settings=sshd.settings))
     return sshd
 
 
@@ -326,6 +345,10 @@ FAULTS: Final[dict[str, tuple[Callable[[OtherHost], RemoteHost | None], Verdict,
     "far newer version there": (
         lambda host: host.helper(protocol=99),
         *(Verdict.FAIL, "are too different", "upgrade the older one"),
+    ),
+    "another time there": (
+        lambda host: host.helper(ahead_seconds=-7200),
+        *(Verdict.WARN, "nas: its clock is 7", "run `sudo timedatectl set-ntp true` where the time is wrong"),
     ),
     "refused key": (
         lambda host: empty(host.folder / "authorized_keys"),
