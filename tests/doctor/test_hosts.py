@@ -15,10 +15,10 @@ import pytest
 
 from hkswitch import __version__
 from hkswitch.backend.ssh_command import SSH, key_file, known_hosts_file
-from hkswitch.doctor import bridges, hosts
+from hkswitch.doctor import bridges, checks, hosts
 from hkswitch.doctor.context import Account as DaemonAccount
 from hkswitch.doctor.context import Context
-from hkswitch.doctor.finding import Check, Finding, Verdict
+from hkswitch.doctor.finding import Check, Finding, Verdict, fail, ok, todo
 from hkswitch.doctor.hosts import Known
 from hkswitch.model.config import parse
 from hkswitch.model.elsewhere import RemoteHost
@@ -220,6 +220,29 @@ def test_a_file_that_lets_bridges_in_is_roots(owner: int, mode: int, what: str) 
     if fault is not None:
         assert what in fault[0]
         assert fault[1].endswith("`sudo chmod 0440 /etc/sudoers.d/x`")
+
+
+NOT_ENABLED: Final = todo(Check.SERVICE, "hkswitch.service is not enabled", "run X")
+NOT_PAIRED: Final = todo(Check.PAIRING, "not paired yet", "run Y")
+ALLOWED: Final = ok(Check.BRIDGES, "1 bridge allowed: homelab")
+
+
+@pytest.mark.parametrize(
+    ("findings", "left"),
+    [
+        ((NOT_ENABLED, ALLOWED, NOT_PAIRED), ["ok", "ok", "skip"]),
+        ((NOT_ENABLED, NOT_PAIRED), ["todo", "todo"]),
+        ((NOT_ENABLED, fail(Check.BRIDGES, "x", "y"), NOT_PAIRED), ["todo", "FAIL", "todo"]),
+        ((ok(Check.SERVICE, "running"), ALLOWED, NOT_PAIRED), ["ok", "ok", "todo"]),
+        ((fail(Check.SERVICE, "x", "y"), ALLOWED, NOT_PAIRED), ["FAIL", "ok", "todo"]),
+    ],
+)
+def test_a_machine_for_other_bridges_needs_none_of_its_own(
+    findings: tuple[Finding, ...], left: list[str]
+) -> None:
+    found = checks.for_other_bridges(findings)
+    assert [finding.check for finding in found] == [finding.check for finding in findings]
+    assert [finding.verdict for finding in found] == left
 
 
 # Through a real sshd
