@@ -136,7 +136,8 @@ def _groups(path: str, keys: Sequence[Key]) -> str:
         "".join(_entry(path, key, keys, "  #   ", is_commented=True) for key in of_others)
         for of_others in (of_containers, of_commands, of_hosts)
     )
-    return f"{full}\n{OTHER_GROUPS}{contained}\n{COMMAND_GROUP}{commanded}{SLOW_COMMANDS}\n{REMOTE_GROUP}{remote}"
+    parts = full, f"{OTHER_GROUPS}{contained}", f"{COMMAND_GROUP}{commanded}{SLOW_COMMANDS}"
+    return "\n".join((*parts, f"{REMOTE_GROUP}{remote}"))
 
 
 def _entry(path: str, key: Key, keys: Sequence[Key], indent: str, *, is_commented: bool = False) -> str:

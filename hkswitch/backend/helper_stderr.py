@@ -9,6 +9,7 @@ from collections import deque
 from typing import Final
 
 from hkswitch.backend.host_log import prefix_of
+from hkswitch.backend.ssh_reasons import is_noise
 from hkswitch.model.printable import printable
 
 MOST_KEPT: Final = 20
@@ -49,7 +50,7 @@ class HelperStderr:
     def take(self, text: str, now_seconds: float, *, again: bool) -> None:
         """Keep a line and log it; a line that was logged before only if `again`."""
         line = printable(text.rstrip().expandtabs(), LONGEST_STDERR_LINE)
-        if not line:
+        if not line or is_noise(line):
             return
         self._kept.append(line)
         if line in self._known and not again:

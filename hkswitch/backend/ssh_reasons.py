@@ -22,7 +22,7 @@ class SshProblem(Enum):
     CHANGED_HOST_KEY = auto()
     """It has another key than the one that root accepted."""
     SETTING = auto()
-    """Somebody has to change something, here or there."""
+    """Root has to change something, here or there."""
 
 
 class SshReason(NamedTuple):

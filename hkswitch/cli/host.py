@@ -23,8 +23,10 @@ NAME_RULE = "at most 32 of a-z, 0-9 and '-', without '-' at the start"
         "list": LazyCommand("hkswitch.cli.host_list:list_hosts", "Show the other hosts of this bridge"),
         "test": LazyCommand("hkswitch.cli.host_list:test", "Connect to another host as the daemon does"),
         "remove": LazyCommand("hkswitch.cli.host_add:remove", "Remove another host and the key for it"),
-        "allow": LazyCommand("hkswitch.cli.host_allow:allow", "Let another host's bridge in, on this host"),
-        "disallow": LazyCommand("hkswitch.cli.host_allow:disallow", "Keep another host's bridge out again"),
+        "allow": LazyCommand("hkswitch.cli.host_allow:allow", "Allow another host's bridge to connect"),
+        "disallow": LazyCommand(
+            "hkswitch.cli.host_allow:disallow", "Revoke the access of another host's bridge"
+        ),
     },
     epilog=examples(
         "sudo hkswitch host add nas nas.lan",

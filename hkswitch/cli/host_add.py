@@ -62,7 +62,7 @@ def add(name: str, destination: str, fingerprint: str | None, bridge: str | None
     """Make a key for another host, and accept its key.
 
     Writes the host into the configuration, shows the fingerprint of its key and asks whether it is the right
-    one, and prints the command that lets this bridge in there. The daemon's key for the host does not leave
+    one, and prints the command that allows this bridge there. The daemon's key for the host does not leave
     this machine. Running it again keeps that key, and asks if the host's key has changed.
     """
     doing = f"add the host {name}"
@@ -151,7 +151,7 @@ def _say_next(name: str, files: HostFiles) -> None:
 
 
 def allow_command(files: HostFiles) -> str:
-    """Return the command that lets this bridge in on another host."""
+    """Return the command that allows this bridge on another host."""
     return f"sudo hkswitch host allow {files.bridge} {shlex.quote(str(files.key))}"
 
 

@@ -12,14 +12,12 @@ from hkswitch.editing.config_replacement import locked
 from hkswitch.model.config_file import DEFAULT
 from hkswitch.model.installation import REMOTE_USER
 from hkswitch.model.printable import printable
-from hkswitch.remote import admission
+from hkswitch.remote import admission, sshd
 from hkswitch.remote.admission import Admission, FileChange
 from hkswitch.remote.granted import AUTHORIZED_KEYS
 from hkswitch.remote.keys import parse_public_key
 
-NO_SERVER_RUNS = (
-    "No SSH server is running on this host; run `sudo systemctl enable --now ssh` (Fedora: sshd)."
-)
+NO_SERVER_RUNS = f"No SSH server is running on this host; {sshd.START}."
 
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask")
@@ -30,11 +28,12 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask")
 @click.argument("key", metavar="KEY")
 @yes_option
 def allow(bridge: str, key: str, *, yes: bool) -> None:
-    """Let another host's bridge in, on this host.
+    """Allow another host's bridge to connect.
 
-    The bridge can then start and stop the groups of this host's configuration, and nothing else: makes the
-    account hkswitch-remote, which has no password and can run only the helper, and shows each file before it
-    writes it. If a check fails, nothing stays. A new key of the same bridge replaces the old one.
+    Run this on the host whose groups the bridge should show. The bridge can then switch the groups of this
+    host's configuration, and nothing else. Makes the account hkswitch-remote, which has no password and can
+    run only the helper, and shows each file before it writes it. If a check fails, nothing has changed. A new
+    key of the same bridge replaces the old one.
     """
     doing = f"allow the bridge {bridge}"
     only_root(doing)
@@ -53,7 +52,7 @@ def allow(bridge: str, key: str, *, yes: bool) -> None:
             say(f"The bridge {bridge} is allowed already; nothing has changed.")
             return
         show(planned)
-        if not _is_confirmed(f"Let the bridge {bridge} in?", yes=yes):
+        if not _is_confirmed(f"Allow the bridge {bridge}?", yes=yes):
             return
         is_running = admission.carry_out(planned)
     say(f"The bridge {bridge} is allowed. On its machine, run `sudo hkswitch host test NAME`.")
@@ -65,7 +64,7 @@ def allow(bridge: str, key: str, *, yes: bool) -> None:
 @click.argument("bridge", callback=a_bridge_name, metavar="BRIDGE")
 @yes_option
 def disallow(bridge: str, *, yes: bool) -> None:
-    """Keep another host's bridge out again.
+    """Revoke the access of another host's bridge.
 
     Removes its key and its rule for sudo, and ends its connection. With the last bridge, the account
     hkswitch-remote and all settings for it go, too.
@@ -75,7 +74,7 @@ def disallow(bridge: str, *, yes: bool) -> None:
     with locked(AUTHORIZED_KEYS):
         planned = admission.plan_disallow(bridge)
         show(planned)
-        if not _is_confirmed(f"Keep the bridge {bridge} out?", yes=yes):
+        if not _is_confirmed(f"Revoke the access of the bridge {bridge}?", yes=yes):
             return
         admission.carry_out(planned)
     say(f"The bridge {bridge} is no longer allowed.")

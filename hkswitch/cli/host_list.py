@@ -39,7 +39,7 @@ def list_hosts(*, as_json: bool) -> None:
     """Show the other hosts of this bridge.
 
     Shows each with its destination and its groups, and to root and members of the group hkswitch also the
-    fingerprints of the two keys, and the command that lets this bridge in there.
+    fingerprints of the two keys, and the command that allows this bridge there.
     """
     config = configured()
     files = {host.name: _files(host.name) for host in config.hosts}

@@ -25,7 +25,7 @@ PROC: Final = Path("/proc")
 
 USERADD: Final = (
     *("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", HOME, "--shell", SHELL),
-    *("--password", "*"),  # no password fits; with `!`, sshd without PAM would not let the account in
+    *("--password", "*"),  # no password matches; with `!`, an sshd without PAM would deny all logins
     *("--comment", "Bridges of other hosts", REMOTE_USER),
 )
 
@@ -51,13 +51,13 @@ def make() -> None:
 
 
 def is_locked() -> bool:
-    """Tell whether the account is locked, with which an sshd without PAM does not let it in."""
+    """Tell whether the account is locked: an sshd without PAM denies all logins of such an account."""
     fields = programs.checked("getent", "shadow", REMOTE_USER).split(":")
     return len(fields) > 1 and fields[1].startswith("!")
 
 
 def unlock() -> None:
-    """Have no password fit, but not the account locked. Raises `Failure`."""
+    """Unlock the account without giving it a password. Raises `Failure`."""
     programs.checked("usermod", "--password", "*", REMOTE_USER)
 
 

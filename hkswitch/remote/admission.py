@@ -1,4 +1,4 @@
-"""Lets a bridge reach this host's helper, or no longer. Runs as root, on the other host.
+"""Allows a bridge to reach this host's helper, or revokes that. Runs as root, on the other host.
 
 A change is planned and can be shown first. It is checked before it takes effect, and taken back as a whole
 if a check fails.
@@ -81,7 +81,7 @@ def granted_now() -> dict[str, PublicKey]:
 
 
 def plan_allow(bridge: str, key: PublicKey) -> Admission:
-    """Return the change that lets a bridge in with this key, and no other; raises `Failure`."""
+    """Return the change that allows a bridge with this key, and no other; raises `Failure`."""
     sshd.path()
     if programs.path_of("sudo") is None:
         raise Failure(NO_SUDO)
@@ -102,7 +102,7 @@ def plan_allow(bridge: str, key: PublicKey) -> Admission:
 
 
 def plan_disallow(bridge: str) -> Admission:
-    """Return the change that keeps a bridge out; raises `Failure`."""
+    """Return the change that revokes the access of a bridge; raises `Failure`."""
     before = granted_now()
     if bridge not in before:
         known = f"allowed are {', '.join(sorted(before))}" if before else "no bridge is allowed"
@@ -182,7 +182,7 @@ def check_helper(bridge: str) -> None:
 def _changes(granted: Granted) -> tuple[FileChange, ...]:
     """Return the files that differ from what they should be for these bridges."""
     wanted = files_for(granted)
-    # What lets bridges in is written last and removed first.
+    # What makes sshd accept the keys is written last and removed first.
     paths = FILES if granted else tuple(reversed(FILES))
     changes = (FileChange(path, _text(path), *(wanted.get(path) or (None, 0o644))) for path in paths)
     return tuple(change for change in changes if change.before != change.after)

@@ -1,4 +1,4 @@
-"""The files with which a host lets the bridges of others reach its helper, and nothing else. Pure: no I/O."""
+"""The files that allow bridges of other hosts to reach the helper, and nothing else. Pure: no I/O."""
 
 import re
 from collections.abc import Mapping
@@ -77,7 +77,7 @@ def parse_granted(text: str) -> dict[str, PublicKey]:
 
 def authorized_keys_text(granted: Granted) -> str:
     """Return the file with the keys, sorted by bridge."""
-    # TRUST: who has such a key is let in from the network, and runs this one command, whatever it asks for.
+    # TRUST: a key admits its owner from the network, to run this one command, whatever else it requests.
     lines = (
         f'restrict,command="sudo -n {serve_command(bridge)}" {key} {bridge}'
         for bridge, key in sorted(granted.items())

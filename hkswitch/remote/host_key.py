@@ -49,7 +49,7 @@ def fetch(name: str, destination: str, file: Path, settings: Path = SETTINGS) ->
         *base_command(has_config=(settings / SSH_CONFIG.name).exists(), settings=settings),
         *(word for key, value in options.items() for word in ("-o", f"{key}={value}")),
         *target_of(destination),
-        "true",  # a server that lets everybody in, such as Tailscale's, must end the session
+        "true",  # a server that needs no authentication, such as Tailscale's, must end the session
     )
     ran = programs.run(*command, timeout_seconds=FETCH_SECONDS)
     try:

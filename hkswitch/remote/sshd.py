@@ -16,10 +16,10 @@ SSHD_CONFIG: Final = Path("/etc/ssh/sshd_config")
 INCLUDE: Final = f"Include {SSHD_DROP_IN.parent}/*.conf"
 UNITS: Final = ("ssh.service", "sshd.service")
 BOOTED: Final = Path("/run/systemd/system")
-NO_SERVER: Final = (
-    "cannot find sshd; install openssh-server, and run `sudo systemctl enable --now ssh` (Fedora: sshd)"
-)
+START: Final = "run `sudo systemctl enable --now ssh` (Fedora: sshd)"
+NO_SERVER: Final = f"cannot find sshd; install openssh-server, and {START}"
 
+_NO_KEYS: Final = "no hostkeys available"
 _CONNECTION: Final = (
     f"user={REMOTE_USER},host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22,rdomain=default"
 )
@@ -55,29 +55,29 @@ def check_in_place() -> None:
 
 
 def check_effective(effective: Effective, *, is_included: bool) -> None:
-    """Raise `Failure` if these are not our settings, or if they do not let the account in."""
+    """Raise `Failure` if these are not our settings, or if they deny the account."""
     if not is_included:
         why = f"{SSHD_CONFIG} does not include {SSHD_DROP_IN}"
-        raise Failure(f"cannot let bridges in: {why}; add `{INCLUDE}` as its first line", Exit.CONFIG)
+        raise Failure(f"cannot allow bridges: {why}; add `{INCLUDE}` as its first line", Exit.CONFIG)
     for keyword, value in ENFORCED.items():
         found = " ".join(effective.get(keyword.lower(), ()))
         if found.lower() != value.lower():
             why = f"{keyword} is {found or 'not set'} for {REMOTE_USER}, not {value}"
             raise Failure(
-                f"cannot let bridges in: {why}; remove it from the other `Match` blocks of sshd", Exit.CONFIG
+                f"cannot allow bridges: {why}; remove it from the other `Match` blocks of sshd", Exit.CONFIG
             )
     for why in refusals(effective, (REMOTE_USER,)):
-        raise Failure(f"cannot let bridges in: {why} in sshd's settings", Exit.CONFIG)
+        raise Failure(f"cannot allow bridges: {why} in sshd's settings", Exit.CONFIG)
 
 
 def refusals(effective: Effective, groups: tuple[str, ...]) -> Iterator[str]:
-    """Yield what keeps the account out: lists of users and groups, each with its remedy."""
+    """Yield the lists of users and groups that deny the account, each with its remedy."""
     for keyword, names in (("Users", (REMOTE_USER,)), ("Groups", groups)):
         denied = [each for each in effective.get(f"deny{keyword.lower()}", ()) if "@" not in each]
         if by := next((pattern for pattern in denied if any(_fits(pattern, name) for name in names)), ""):
             yield f"Deny{keyword} {by} denies it; remove that"
         allowed = effective.get(f"allow{keyword.lower()}", ())
-        # Which machines an entry like `user@host` lets in shows when a bridge connects.
+        # Whether an entry like `user@host` matches is known only when a bridge connects.
         patterns = [each.partition("@")[0] for each in allowed]
         if allowed and not any(_fits(pattern, name) for pattern in patterns for name in names):
             yield f"Allow{keyword} lacks {names[0]}; add it"
@@ -105,6 +105,8 @@ def _run(*arguments: str) -> str:
     if ran.code and (missing := _MISSING_FOLDER.search(ran.errors)):
         with _folder(Path(missing[1])):
             ran = programs.run(path(), *arguments)
+    if _NO_KEYS in ran.errors:
+        raise Failure(f"cannot allow bridges: sshd has no host keys yet, as it never ran; {START}")
     if ran.code:
         why = next((line for line in ran.errors.splitlines() if ": line " in line or " line " in line), "")
         raise Failure(f"sshd rejects its settings: {why or ran.reason}; fix them", Exit.CONFIG)

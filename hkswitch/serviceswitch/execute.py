@@ -163,12 +163,17 @@ class Executor:
         program = argv[0]
         aim = ProbeResult.OFF if action is Action.STOP else ProbeResult.ON
         deadline_seconds = _now_seconds() + group.timeout_seconds
-        # A detached command may still be about to change the state.
-        if group.probe and (action is Action.RESTART or not group.detach):
-            before = (await probe(group)).result
-            if before is (ProbeResult.OFF if action is Action.RESTART else aim):
-                return UnitResult(program, JobResult.DONE)
-        ended = await self._run_action(group, argv, _Goal(aim, probe, guard, deadline_seconds))
+        while True:
+            # A detached command may still be about to change the state.
+            if group.probe and (action is Action.RESTART or not group.detach):
+                before = (await probe(group)).result
+                if before is (ProbeResult.OFF if action is Action.RESTART else aim):
+                    return UnitResult(program, JobResult.DONE)
+            ended = await self._run_action(group, argv, _Goal(aim, probe, guard, deadline_seconds))
+            # The helper of another host's bridge may be running a command of the group.
+            if ended.result is not ServiceResult.EXISTS or group.detach or _now_seconds() > deadline_seconds:
+                break
+            await asyncio.sleep(PROBE_AGAIN_SECONDS)
         if ended.exit_code != 0 and ended.result not in {ServiceResult.LOST, ServiceResult.DETACHED}:
             return UnitResult(program, JobResult.FAILED, _how_it_ended(group, ended))
         if not group.probe and ended.result is ServiceResult.LOST:

@@ -37,6 +37,7 @@ def test_all_lines_are_kept_and_logged(caplog: pytest.LogCaptureFixture) -> None
     [
         ("", None),
         (" \t\r", None),
+        ("Could not chdir to home directory /nonexistent: No such file or directory", None),
         ("sudo: no\r", "sudo: no"),
         ("Defaults\trequiretty", "Defaults        requiretty"),
         ("\x1b[2J\x9b31mgone", "?[2J?31mgone"),

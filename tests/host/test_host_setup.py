@@ -93,7 +93,7 @@ def state(host: Host, script: str) -> list[str]:
 
 @pytest.fixture
 def added(host: Host, other: Host) -> Iterator[str]:
-    """The command that lets the bridge in, once the host was added."""
+    """The command that allows the bridge, once the host was added."""
     output = host.run("hkswitch", "host", "add", NAME, THERE, *accepting(other), "--as", BRIDGE).stdout
     yield ALLOW.findall(output)[0]
     if NAME in host.read(FILE):
@@ -146,6 +146,8 @@ def test_a_host_is_connected_by_commands_that_print_the_next_one(host: Host, oth
     assert ALLOW.findall(added) == re.findall(
         "sudo hkswitch host allow .*", host.run("hkswitch", "host", "list").stdout
     )
+    with undone(other, f"mv {FILE} /root", f"mv /root/config.yaml {FILE}"):
+        assert "finds no groups until you create it" in " ".join(typed(other, allow, "n\n").split())
     printed = typed(other, f"umask 077; {allow}")
     for file in (SUDOERS, AUTHORIZED_KEYS, SSHD_DROP_IN):
         assert all(line.strip() in printed for line in other.read(str(file)).splitlines())
@@ -238,7 +240,7 @@ def test_a_changed_host_key_is_refused_until_it_is_accepted(host: Host, other: H
 
 
 class Obstacle(NamedTuple):
-    """Something on the other host that keeps bridges out, and what `host allow` says of it."""
+    """Something on the other host that denies bridges, and what `host allow` says of it."""
 
     make: str
     undo: str
@@ -282,6 +284,11 @@ OBSTACLES: Final = {
     ),
     "no sudo": Obstacle("mv /usr/bin/sudo /root", "mv /root/sudo /usr/bin", "cannot find sudo"),
     "no sshd": Obstacle("mv /usr/sbin/sshd /root", "mv /root/sshd /usr/sbin", "cannot find sshd"),
+    "no host keys": Obstacle(
+        "mkdir /root/keys; mv /etc/ssh/ssh_host_* /root/keys",
+        "mv /root/keys/* /etc/ssh; rmdir /root/keys",
+        "sshd has no host keys yet",
+    ),
     "another account": Obstacle(f"useradd {ACCOUNT}", f"userdel {ACCOUNT}", "there is another account"),
     "a line of others": Obstacle(
         f"echo ssh-ed25519 AAAA me >{AUTHORIZED_KEYS}",
@@ -300,9 +307,7 @@ OBSTACLES: Final = {
 OBSTACLES_IN_CI: Final = ("AllowUsers", "no Include", "no includedir", "no reload")
 
 
-def test_what_keeps_a_bridge_out_is_said_and_nothing_is_changed(
-    other: Host, added: str, exhaustive: bool
-) -> None:
+def test_an_obstacle_is_reported_and_nothing_is_changed(other: Host, added: str, exhaustive: bool) -> None:
     command = added.removeprefix("sudo ")
     for name in OBSTACLES if exhaustive else OBSTACLES_IN_CI:
         obstacle = OBSTACLES[name]

@@ -1,4 +1,4 @@
-"""Keys, the files that let bridges in, and those of a bridge: only what is exactly right is accepted."""
+"""Keys, the files that allow bridges, and those of a bridge: only what is exactly right is accepted."""
 
 import base64
 import os
@@ -191,7 +191,7 @@ def test_no_setting_for_the_account_reaches_other_users() -> None:
         ({"denygroups": ("*",)}, r"DenyGroups \* denies it"),
     ],
 )
-def test_lists_that_keep_the_account_out_are_noticed(settings: dict[str, tuple[str, ...]], says: str) -> None:
+def test_lists_that_deny_the_account_are_noticed(settings: dict[str, tuple[str, ...]], says: str) -> None:
     ours = {keyword.lower(): (value,) for keyword, value in ENFORCED.items()}
     if not says:
         sshd.check_effective(ours | settings, is_included=True)

@@ -428,7 +428,20 @@ async def test_a_newer_request_waits_for_the_command_of_an_older_one(
     assert [argv[-1] for argv in fake.ran if argv[-1] != "status"] == ["restart", "stop"]
 
 
-async def test_a_command_that_another_helper_runs_is_not_run_twice(
+async def test_a_command_waits_for_one_that_another_helper_runs(
+    serving: Serving, fake: FakeSystemd, lamp: Lamp
+) -> None:
+    fake._running.add(COMMAND)
+    serving.begin("start", 1)
+    assert (await serving.line()) == {"type": "accepted", "id": 1}
+    await eventually(lambda: len(fake.ran) > 1)  # the status, again and again
+    assert {argv[-1] for argv in fake.ran} == {"status"}
+    fake._running.discard(COMMAND)
+    assert (await serving.line())["type"] == "finished"
+    assert [argv[-1] for argv in fake.ran].count("start") == 1
+
+
+async def test_a_command_that_another_helper_runs_for_too_long_is_not_run(
     serving: Serving, fake: FakeSystemd, lamp: Lamp
 ) -> None:
     fake._running.add(COMMAND)
