@@ -21,7 +21,7 @@ _START: Final = "run `sudo systemctl enable --now ssh` (Debian) or `sshd` (Fedor
 
 
 async def bridges(context: Context) -> tuple[Finding, ...]:
-    """Check what lets the bridges of other hosts in, if any was allowed."""
+    """Check the access of the bridges of other hosts, if any was allowed."""
     if not any(path.exists() for path in admission.FILES):
         return ()
     if not context.is_root:

@@ -4,9 +4,11 @@ Only root and the daemon's user can use the daemon's keys; for others, the daemo
 """
 
 import asyncio
+import grp
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -31,7 +33,7 @@ from hkswitch.model.errors import Failure
 from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
 from hkswitch.protocol.host_report import HostReport
 from hkswitch.remote import limits
-from hkswitch.remote.host_folder import KEY_MODE, read_host
+from hkswitch.remote.host_folder import FOLDER_MODE, KEY_MODE, read_host
 from hkswitch.remote.trial import TrialResult, try_host
 
 MOST_AT_ONCE: Final = 32
@@ -195,7 +197,25 @@ def files_fault(host: RemoteHost, settings: Path = SETTINGS) -> Finding | None:
     for path in (key_file(name, settings), known_hosts_file(name, settings)):
         found = path.stat()
         modes[str(path)] = found.st_uid, stat.S_IMODE(found.st_mode)
+    with suppress(KeyError):  # another check reports that there is no such group
+        daemon = grp.getgrnam(DAEMON_USER).gr_gid
+        key = key_file(name, settings)
+        return key_fault(name, modes) or closed_fault(
+            name, {str(at): at.stat() for at in (key.parent, key)}, daemon
+        )
     return key_fault(name, modes)
+
+
+def closed_fault(name: str, found: Mapping[str, os.stat_result], group_id: int) -> Finding | None:
+    """Return the finding if the daemon's group cannot enter a host's folder or read its key."""
+    for path, status in found.items():
+        is_folder = stat.S_ISDIR(status.st_mode)
+        needed = stat.S_IRGRP | (stat.S_IXGRP if is_folder else 0)
+        if status.st_gid != group_id or status.st_mode & needed != needed:
+            mode = FOLDER_MODE if is_folder else KEY_MODE
+            advice = f"run `sudo chown root:{DAEMON_USER} {path}` and `sudo chmod {mode:04o} {path}`"
+            return fail(Check.HOSTS, f"{name}: the daemon cannot read {path}", advice)
+    return None
 
 
 def _unused(name: str) -> Finding:

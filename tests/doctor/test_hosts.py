@@ -206,6 +206,34 @@ def test_only_root_and_the_daemon_can_read_the_key_and_only_root_the_rest(
 
 
 @pytest.mark.parametrize(
+    ("folder_mode", "key_mode", "is_daemons", "closed"),
+    [
+        (0o750, 0o640, True, ""),
+        (0o755, 0o644, True, ""),
+        (0o700, 0o640, True, "nas"),
+        (0o740, 0o640, True, "nas"),
+        (0o750, 0o600, True, "key"),
+        (0o750, 0o640, False, "nas"),
+    ],
+)
+def test_the_daemon_can_read_its_key(
+    tmp_path: Path, folder_mode: int, key_mode: int, is_daemons: bool, closed: str
+) -> None:
+    folder, key = tmp_path / "nas", tmp_path / "nas/key"
+    folder.mkdir()
+    key.touch()
+    for path, mode in ((key, key_mode), (folder, folder_mode)):
+        path.chmod(mode)
+    found = {str(path): path.stat() for path in (folder, key)}
+    fault = hosts.closed_fault("nas", found, folder.stat().st_gid + (not is_daemons))
+    assert (fault is not None) == bool(closed)
+    if fault is not None:
+        mode = {"nas": "0750", "key": "0640"}[closed]
+        judged(fault, Verdict.FAIL, f"the daemon cannot read {tmp_path}", f"sudo chmod {mode} ")
+        assert fault.what.endswith(closed)
+
+
+@pytest.mark.parametrize(
     ("owner", "mode", "what"),
     [
         (0, 0o440, ""),

@@ -573,6 +573,8 @@ def test_a_group_of_another_host_is_used_from_the_command_line(host: Host, other
     group = f"{NAME}-media"
     host.run("systemctl", "start", "hkswitch")
     try:
+        unused = host.run("hkswitch", "status").stdout
+        assert re.search(rf"^{NAME} +{THERE} +not used: no group is on it$", unused, re.MULTILINE)
         added = host.run("hkswitch", "add", group, "--host", NAME, "--group", "media", "--name", "Films")
         assert added.stdout.splitlines()[-1] == f"{group} is off."
         absent = host.run("hkswitch", "add", "absent", "--host", NAME)
@@ -583,6 +585,10 @@ def test_a_group_of_another_host_is_used_from_the_command_line(host: Host, other
         host.run("hkswitch", "remove", "absent")
         (fine,) = findings(host, "hosts")
         assert (fine["verdict"], fine["finding"].startswith(f"{NAME}: hkswitch ")) == ("ok", True)
+
+        host.run("chmod", "0600", f"{FOLDER}/id_ed25519")
+        assert f"the daemon cannot read {FOLDER}/id_ed25519" in findings(host, "hosts")[0]["finding"]
+        host.run("chmod", "0640", f"{FOLDER}/id_ed25519")
 
         host.run("hkswitch", "start", group)
         assert other.show("nginx.service", "ActiveState") == "active"
