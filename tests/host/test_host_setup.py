@@ -236,6 +236,25 @@ def test_a_changed_host_key_is_refused_until_it_is_accepted(host: Host, other: H
         other.run("sh", "-ec", "mv /root/ssh_host_ed25519_key* /etc/ssh; systemctl restart ssh")
 
 
+def test_a_trial_is_no_process_that_a_compromised_daemon_could_take_over(
+    host: Host, other: Host, allowed: str
+) -> None:
+    assert allowed
+
+    def can_take_over(pid: str) -> bool:
+        command = 'exec 3<>"/proc/$0/mem"'
+        return host.run("sh", "-c", command, pid, user="hkswitch", check=False).returncode == 0
+
+    def found(program: str) -> str:
+        return host.run("pgrep", "-u", "hkswitch", "-x", program, check=False).stdout.strip()
+
+    with host.popen("sleep", "infinity", user="hkswitch"):
+        assert can_take_over(eventually(lambda: found("sleep")))
+    stopped = undone(other, "pkill -STOP -x sshd", "pkill -CONT -x sshd")  # it accepts, and does not answer
+    with stopped, host.popen("hkswitch", "host", "test", NAME):
+        assert not can_take_over(eventually(lambda: found("ssh")))
+
+
 # Everything or nothing
 
 
