@@ -403,8 +403,16 @@ def test_bridges_come_and_go_one_by_one(host: Host, other: Host, allowed: str) -
         eventually(lambda: helpers(other) == 0)
     assert "refuses the key of this bridge" in failed(host, "host", "test", NAME)
     other.run("sh", "-c", f"{allowed} --yes")
-    with session(host, other):
-        other.run("hkswitch", "host", "disallow", BRIDGE, "--yes")
+    # A connection without a session, in which the old key could begin one later.
+    with held(host):
+        assert "hello" in in_held(host)
+        other.run("hkswitch", "host", "allow", BRIDGE, key, "--yes")
+        assert "hello" not in in_held(host)
+    other.run("sh", "-c", f"{allowed} --yes")
+    # What is revoked stays so, even if sshd cannot be told.
+    obstacle = OBSTACLES["no reload"]
+    with session(host, other), undone(other, obstacle.make, obstacle.undo):
+        assert obstacle.says in failed(other, "host", "disallow", BRIDGE, "--yes")
         eventually(lambda: helpers(other) == 0)
     assert other.run("getent", "passwd", ACCOUNT, check=False).stdout == ""
     assert "it is not allowed" in failed(other, "host", "disallow", BRIDGE)
@@ -419,6 +427,28 @@ def session(host: Host, other: Host) -> Iterator[None]:
     with host.popen("sh", "-c", script, FOLDER, NAME, THERE, user="hkswitch"):
         eventually(lambda: helpers(other) == 1)
         yield
+
+
+HELD: Final = "/tmp/held"
+
+
+@contextmanager
+def held(host: Host) -> Iterator[None]:
+    """Hold a connection in which sessions can be begun one after the other."""
+    options = f"-F none -o BatchMode=yes -o HostKeyAlias={NAME} -o UserKnownHostsFile={FOLDER}/known_hosts"
+    command = f"ssh {options} -i {FOLDER}/id_ed25519 -M -S {HELD} -N -f {ACCOUNT}@{THERE} >/dev/null 2>&1"
+    host.run("sh", "-c", command, user="hkswitch")
+    try:
+        yield
+    finally:
+        host.run("ssh", "-F", "none", "-S", HELD, "-O", "exit", THERE, user="hkswitch", check=False)
+        host.run("rm", "-f", HELD)
+
+
+def in_held(host: Host) -> str:
+    """Begin a session in the connection that is held, and return what the other host's helper says."""
+    command = ("ssh", "-F", "none", "-o", "BatchMode=yes", "-T", "-S", HELD, f"{ACCOUNT}@{THERE}")
+    return host.run(*command, user="hkswitch", check=False).stdout
 
 
 def helpers(host: Host) -> int:
