@@ -7,7 +7,8 @@ import pwd
 import select
 import socket
 import stat
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -122,10 +123,19 @@ async def lines(silence_seconds: float | None = None) -> AsyncIterator[bytes]:
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(0, "rb", buffering=0)
     )
-    return _each(reader, silence_seconds)
+    return each_line(reader, silence_seconds)
 
 
-async def _each(reader: asyncio.StreamReader, silence_seconds: float | None) -> AsyncIterator[bytes]:
+async def each_line(
+    reader: asyncio.StreamReader,
+    silence_seconds: float | None,
+    clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+) -> AsyncIterator[bytes]:
+    """Yield lines to the end or, if there is a limit, to a silence; raises `LineTooLong` or `Failure`.
+
+    `clock` goes on while the host is suspended, and the event loop's does not.
+    """
+    heard_seconds = clock()
     while True:
         try:
             async with asyncio.timeout(silence_seconds):
@@ -138,6 +148,9 @@ async def _each(reader: asyncio.StreamReader, silence_seconds: float | None) -> 
             return
         if not line:
             return
+        if silence_seconds is not None and clock() - heard_seconds > silence_seconds:
+            raise Failure(f"this host was suspended for more than {silence_seconds} s; exiting")
+        heard_seconds = clock()
         yield line
 
 
