@@ -215,7 +215,7 @@ async def _serve(policy: Policy, facts: Facts) -> int:
     run = DaemonRun(facts.requester.peer_pid, is_required=is_required, is_in_session=facts.is_in_session)
     silence_seconds = requester.REMOTE_SILENCE_SECONDS if facts.bridge else None
     lines, link = await requester.lines(silence_seconds), Link(lambda: _connect(run, own, policy.audit))
-    policy = replace(policy, admit=lambda: run.require(link.main_process))
+    policy = replace(policy, admit=lambda: run.require(link.main_process), has_alerts=not facts.bridge)
     dispatcher = Dispatcher(
         policy,
         link,

@@ -15,7 +15,7 @@ from hkswitch.serviceswitch import stdio
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect
 from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.main import Facts, run
-from hkswitch.serviceswitch.requester import Requester
+from hkswitch.serviceswitch.requester import Requester, bridge_in
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 
 
@@ -46,7 +46,8 @@ if __name__ == "__main__":
     config_file, *arguments = sys.argv[1:]
     if "READ_WITHIN_SECONDS" in os.environ:
         stdio.DAEMON_READS_WITHIN_SECONDS = float(os.environ["READ_WITHIN_SECONDS"])  # type: ignore[misc]
-    caller = Caller(uid=int(os.environ.get("BY_UID", "1234")), login_uid=1000)
+    bridge = bridge_in(arguments)
+    caller = Caller(uid=int(os.environ.get("BY_UID", "1234")), login_uid=1000, bridge=bridge)
     kind, path = (Audit, os.environ["JOURNAL"]) if "JOURNAL" in os.environ else (Unaudited, "")
     audit = kind(caller, Journal(path))
     facts = Facts(
@@ -54,6 +55,7 @@ if __name__ == "__main__":
         requester=Requester.of_standard_input(),
         daemon_uid=int(os.environ.get("DAEMON_UID", os.getuid())),
         by_uid=caller.uid,
+        bridge=bridge,
         is_in_own_unit=lambda: True,
         is_in_session=lambda: False,
     )
