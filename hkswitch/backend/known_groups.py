@@ -7,6 +7,7 @@ helper there can tell.
 from collections.abc import Collection, Iterator
 
 from hkswitch.backend.reported_state import ReportedState
+from hkswitch.model.config_values import MOST_TIMEOUT_SECONDS
 from hkswitch.model.elsewhere import RemoteHost, Trait
 from hkswitch.model.group import Group
 from hkswitch.model.told_group import Told, as_told, is_untold, still_told
@@ -71,7 +72,9 @@ class KnownGroups:
         is_older = update.traits is None
         traits = _guessed(update) if update.traits is None else frozenset(update.traits)
         actions = tuple(group.actions) if is_older else update.actions
-        told = Told(update.token, update.units, actions, traits, update.timeout_seconds)
+        # TRUST: alerts wait for a check for so long.
+        timeout_seconds = min(update.timeout_seconds, MOST_TIMEOUT_SECONDS)
+        told = Told(update.token, update.units, actions, traits, timeout_seconds)
         self._groups[update.group] = as_told(group, told)
 
     @property

@@ -228,8 +228,8 @@ def test_the_daemon_can_read_its_key(
     fault = hosts.closed_fault("nas", found, folder.stat().st_gid + (not is_daemons))
     assert (fault is not None) == bool(closed)
     if fault is not None:
-        mode = {"nas": "0750", "key": "0640"}[closed]
-        judged(fault, Verdict.FAIL, f"the daemon cannot read {tmp_path}", f"sudo chmod {mode} ")
+        expected = {"nas": "0750", "key": "0640"}[closed]
+        judged(fault, Verdict.FAIL, f"the daemon cannot read {tmp_path}", f"sudo chmod {expected} ")
         assert fault.what.endswith(closed)
 
 
