@@ -715,7 +715,10 @@ FAULTS: Final = {
 }
 
 
-def test_the_doctor_checks_what_lets_bridges_in(other: Host, allowed: str) -> None:
+FAULTS_IN_CI: Final = ("owner", "lost", "AllowUsers", "no includedir", "no server")
+
+
+def test_the_doctor_checks_what_lets_bridges_in(other: Host, allowed: str, exhaustive: bool) -> None:
     assert allowed
     (fine,) = findings(other, "bridges")
     assert (fine["verdict"], fine["finding"]) == ("ok", f"1 bridge allowed: {BRIDGE}")
@@ -729,7 +732,8 @@ def test_the_doctor_checks_what_lets_bridges_in(other: Host, allowed: str) -> No
         if each["check"] == "bridges"
     ]
     assert (unseen["verdict"], unseen["advice"]) == ("skip", "run `sudo hkswitch doctor`")
-    for name, fault in FAULTS.items():
+    for name in FAULTS if exhaustive else FAULTS_IN_CI:
+        fault = FAULTS[name]
         with undone(other, fault.make, fault.undo):
             (found,) = findings(other, "bridges")
             assert found["verdict"] == "fail", name
