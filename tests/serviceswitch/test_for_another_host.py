@@ -73,10 +73,10 @@ def pinged(process: subprocess.Popen[bytes]) -> bool:
 
 
 def ended(process: subprocess.Popen[bytes]) -> str:
-    """Wait for its end; return its errors."""
-    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == Failure.exit_code
-    return errors.decode()
+    """Wait for its end, with its input still open; return its errors."""
+    assert process.wait(PATIENCE_SECONDS) == Failure.exit_code
+    assert process.stderr is not None
+    return process.stderr.read().decode()
 
 
 SENTENCE: Final = f"serviceswitch: the daemon was silent for {SILENCE_SECONDS} s; exiting\n"
@@ -101,10 +101,8 @@ def test_a_line_that_comes_byte_by_byte_is_silence(program: HelperProgram, sent:
     with serving(program, "--for", "attic") as process:
         trickling = threading.Thread(target=trickle, args=[process])
         trickling.start()
-        process.wait(PATIENCE_SECONDS)
+        assert ended(process) == SENTENCE
         trickling.join()
-        assert process.stderr is not None
-        assert process.stderr.read().decode() == SENTENCE
 
 
 def test_lines_keep_it_alive(program: HelperProgram) -> None:
