@@ -71,7 +71,8 @@ def parse_reply(line: bytes) -> Reply | None:
             raise MalformedMessage("'type' is missing")
         case "hello":
             protocol = number(body, "protocol") if "protocol" in body else 1
-            return Hello(printable_line(text(body, "version"), LONGEST_VERSION), protocol)
+            now = number(body, "unix_seconds", 0) if "unix_seconds" in body else 0
+            return Hello(printable_line(text(body, "version"), LONGEST_VERSION), protocol, now)
         case "pong":
             return Pong(number(body, "id"))
         case "accepted":

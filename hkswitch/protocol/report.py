@@ -124,7 +124,7 @@ class Report(NamedTuple):
     bridge: BridgeReport | None
     groups: tuple[GroupReport, ...]
     hosts: tuple[HostReport, ...] = ()
-    """The other hosts that have groups."""
+    """The other hosts; the daemon connects to those that have groups."""
 
 
 def is_contained(member: str) -> bool:
