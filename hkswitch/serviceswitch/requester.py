@@ -27,6 +27,9 @@ REMOTE_SILENCE_SECONDS: Final = 10
 What a network that was cut delivers later must not be carried out: nobody waits for it any longer.
 """
 
+MOST_FOR_A_BRIDGE: Final = 8
+"""Helpers at the same time: one, those of connections that were cut, and trials by hand."""
+
 TOO_LONG: Final = f"a request line is longer than {LONGEST_REQUEST_BYTES} bytes; exiting"
 
 
@@ -68,6 +71,23 @@ def bridge_in(arguments: Sequence[str]) -> str:
                 return bridge
             raise Failure(f"invalid name of a bridge: {escaped(bridge)}", Exit.USAGE)
     return ""
+
+
+def take_place(bridge: str, folder: str = "/run") -> int:
+    """Take one of the places of a bridge's helpers, which are few; return the descriptor that holds it.
+
+    Raises `Failure` if there is none left.
+    """
+    # TRUST: each connection of a key starts a helper, and sshd does not limit their number.
+    for number in range(MOST_FOR_A_BRIDGE):
+        path = f"{folder}/hkswitch-remote-{bridge}.{number}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+    raise Failure(f"the bridge {bridge} has {MOST_FOR_A_BRIDGE} connections; it may have no more")
 
 
 def admit(requester: Requester, daemon_uid: int | None) -> None:
