@@ -470,6 +470,10 @@ def test_a_host_behind_another_is_reached_by_roots_ssh_config(host: Host, other:
     ):
         host.run("chown", "hkswitch", gate)
         host.write(f"{gate}.known_hosts", f"{THERE} {key}")
+        host.write(str(SSH_CONFIG), "Host *\n  ProxyCommand touch /root/ran\n")
+        host.run("chown", "hkswitch", str(SSH_CONFIG))
+        assert str(SSH_CONFIG) in failed(host, "host", "add", NAME, "behind", *accepting(other))
+        assert host.run("test", "-e", "/root/ran", check=False).returncode == 1
         host.write(str(SSH_CONFIG), config)
         jump = "install -d /home/jumper/.ssh; cat >/home/jumper/.ssh/authorized_keys"
         other.run("sh", "-ec", jump, input=host.read(f"{gate}.pub"))
