@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from hkswitch.backend.ssh_command import key_file, known_hosts_file, public_key_file
+from hkswitch.backend.ssh_command import SSH_CONFIG, key_file, known_hosts_file, public_key_file
 from hkswitch.backup.backup_format import Backup, BackupDamaged, SavedFile
 from hkswitch.backup.replacement import NewFile
 from hkswitch.model.config import Config
@@ -42,6 +42,8 @@ def saved_hosts(config: Config, settings: Path) -> tuple[dict[str, SavedFile], t
             continue
         for name, path in _paths(host.name, settings).items():
             found[name] = SavedFile(read_file(path) or b"", _mode(path))
+    if config.hosts and (settings / SSH_CONFIG.name).exists():
+        notes.append(f"Left out {settings / SSH_CONFIG.name}, and the files that it names: copy them, too.")
     if read_file(settings / AUTHORIZED_KEYS.name):
         notes.append(
             "Left out the bridges of other hosts that are allowed here; to allow them after a restore, run "

@@ -1239,6 +1239,15 @@ def test_a_restore_that_fails_leaves_no_key_and_no_folder(
     assert not (new / "etc/hosts").exists()
 
 
+def test_roots_ssh_config_is_not_in_a_backup_as_a_note_says(old: Path) -> None:
+    (old / "etc/ssh_config").write_text("Host nas.lan\n    ProxyJump gateway\n")
+    assert "Left out" not in back_up(old)[1]  # nothing uses it
+    (old / "b").unlink()
+    (old / "etc/config.yaml").write_bytes(WITH_HOSTS)
+    assert f"Left out {old}/etc/ssh_config, and the files that it names: copy them, too." in back_up(old)[1]
+    assert not any("ssh_config" in name for name in read_backup(old / "b").files)
+
+
 def test_bridges_that_are_allowed_here_are_not_in_a_backup_as_a_note_says(old: Path) -> None:
     assert "allowed here" not in back_up(old)[1]
     (old / "b").unlink()

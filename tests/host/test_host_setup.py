@@ -643,6 +643,30 @@ def refused_until_allowed(host: Host, other: Host, allow: str) -> None:
     eventually(lambda: host.run("hkswitch", "status", group, check=False).returncode == 0)
 
 
+def test_a_restored_bridge_has_access_to_hosts_as_before(host: Host, allowed: str) -> None:
+    assert allowed
+    try:
+        host.run("systemctl", "start", "hkswitch")
+        host.run("systemctl", "stop", "hkswitch")
+        before = hosts_state(host)
+        host.run("hkswitch", "backup", "/root/hosts.backup")
+        host.run("rm", "-r", "/etc/hkswitch/hosts", str(DROP_IN))
+        restored = host.run("hkswitch", "restore", "/root/hosts.backup").stdout
+        assert f"keys for other hosts: {NAME}\n" in restored
+        host.run("sh", "-c", "rm -r /etc/hkswitch/replaced-*")
+        assert hosts_state(host) == before
+        host.run("hkswitch", "host", "test", NAME)
+    finally:
+        host.run("rm", "-f", "/root/hosts.backup")
+        host.run("chgrp", "root", FILE)
+        empty_state(host)
+
+
+def hosts_state(host: Host) -> tuple[list[str], tuple[str, str]]:
+    """Return what is there for other hosts: files with contents, owners and modes, and the limits."""
+    return [line for line in state(host, STATE_HERE) if "/hosts" in line or "=" in line], limits(host)
+
+
 FAULTS: Final = {
     "mode": Obstacle(
         f"chmod 0666 {AUTHORIZED_KEYS}", f"chmod 0644 {AUTHORIZED_KEYS}", f"{AUTHORIZED_KEYS} has mode 0666"
@@ -691,7 +715,10 @@ FAULTS: Final = {
 }
 
 
-def test_the_doctor_checks_what_lets_bridges_in(other: Host, allowed: str) -> None:
+FAULTS_IN_CI: Final = ("owner", "lost", "AllowUsers", "no includedir", "no server")
+
+
+def test_the_doctor_checks_what_lets_bridges_in(other: Host, allowed: str, exhaustive: bool) -> None:
     assert allowed
     (fine,) = findings(other, "bridges")
     assert (fine["verdict"], fine["finding"]) == ("ok", f"1 bridge allowed: {BRIDGE}")
@@ -705,7 +732,8 @@ def test_the_doctor_checks_what_lets_bridges_in(other: Host, allowed: str) -> No
         if each["check"] == "bridges"
     ]
     assert (unseen["verdict"], unseen["advice"]) == ("skip", "run `sudo hkswitch doctor`")
-    for name, fault in FAULTS.items():
+    for name in FAULTS if exhaustive else FAULTS_IN_CI:
+        fault = FAULTS[name]
         with undone(other, fault.make, fault.undo):
             (found,) = findings(other, "bridges")
             assert found["verdict"] == "fail", name
