@@ -399,6 +399,20 @@ def test_what_an_older_helper_does_not_tell_is_guessed(
 
 
 @pytest.mark.parametrize(
+    ("traits", "ids", "has_check"),
+    [(None, ["films"], True), (None, ["web", "tv", "other"], False), ((), ["films"], False)],
+    ids=["older", "of other groups", "not older"],
+)
+def test_an_older_helper_shows_by_a_result_that_a_group_has_a_check(
+    traits: tuple[Trait, ...] | None, ids: list[str], *, has_check: bool
+) -> None:
+    groups = known()
+    groups.learn(GroupUpdate(1, "films", "t", ("a.service",), (), traits))
+    groups.learn_probes(ids)
+    assert [bool(group.check) for group in groups.groups] == [has_check]
+
+
+@pytest.mark.parametrize(
     ("config", "stays"),
     [
         (CONFIG.replace("group: films", "group: films, name: Films, alert: contact"), True),
