@@ -50,6 +50,7 @@ CELLS: Final = {
     "test_faults.py": Cell("bookworm"),
     "test_hostile_input.py": Cell("trixie"),
     "test_hostile_network.py": Cell("trixie"),
+    "test_host_key.py": Cell("trixie"),
     "test_host_setup.py": Cell("trixie"),
     "test_idle.py": Cell("trixie"),
     "test_machine.py": Cell("bookworm"),
