@@ -36,6 +36,7 @@ OTHER_HOSTS: Final = {
     "test_alerts.py": "fourth host",
     "test_rules.py": "fourth host",
     "test_host_key.py": "other hosts",
+    "test_hosts.py": "other hosts",
 }
 """Files that run on an additional host of each release: host tests mostly wait, so four hosts are faster.
 The last ones have a network of several hosts."""
