@@ -23,6 +23,8 @@ async def start(command: Sequence[str], pipes: "ChildPipes") -> "ChildPipes":
         raise HelperGone(f"{command[0]}: {error.strerror}") from None
     except RuntimeError as error:  # asyncio in Python 3.11 starts a thread for each child, and could not
         raise HelperGone(f"{command[0]}: {error}") from None
+    except MemoryError:
+        raise HelperGone(f"{command[0]}: out of memory") from None
     return pipes
 
 
@@ -39,10 +41,14 @@ class ChildPipes(asyncio.SubprocessProtocol):
         self._session = session
         self._telling_line = telling_line
         self._input = None if pace is None else PacedInput(self._take, self._set_reading, pace)
+        self._is_late = False
+        """Whether what was read and not yet processed has had its time since the end."""
         self._exited = asyncio.Event()
         self._outputs = {1, 2}
 
     async def close(self) -> None:
+        if self._input is not None:
+            self._input.stop()
         self._stdin.close()
         try:
             with suppress(TimeoutError):
@@ -83,19 +89,25 @@ class ChildPipes(asyncio.SubprocessProtocol):
         self._exited.set()
         if not self._outputs:
             self._end()
+        elif self._input is not None:  # while reading pauses, the end of the pipes is not seen
+            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._end)
 
     def _set_reading(self, *, on: bool) -> None:
         for fd in self._outputs:
             pipe = self._transport.get_pipe_transport(fd)
             assert isinstance(pipe, asyncio.ReadTransport)  # noqa: S101 -- asyncio's types are too wide
+            if pipe.is_closing():
+                continue
             if on:
                 pipe.resume_reading()
             else:
                 pipe.pause_reading()
 
     def _end(self) -> None:
-        if self._input is not None and not self._input.is_empty:
+        if self._input is not None and not self._input.is_empty and not self._is_late:
+            self._is_late = True  # a flood that is still to be processed must not pass for a connection
             self._input.when_empty(self._end)
+            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._end)
             return
         reason = self._telling_line(self._session.stderr.lines)
         self._session.end(reason or _how_it_ended(self._transport.get_returncode()))

@@ -8,7 +8,7 @@ from typing import Final, NoReturn, Protocol
 
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession, Terms
 from hkswitch.backend.helper_stderr import HelperStderr
-from hkswitch.backend.host_log import prefix_of
+from hkswitch.backend.host_log import HostLog
 from hkswitch.protocol.helper import Update
 
 BACK_OFF_SECONDS: Final = (0.1, 0.5, 1, 2, 5, 10, 30)
@@ -18,8 +18,6 @@ GOOD_AFTER_SECONDS: Final = 10
 
 MOST_REASONS: Final = 20
 """Different reasons that are logged until a helper runs for long again; each is logged once."""
-
-_log = logging.getLogger(__name__)
 
 
 def back_off_seconds(attempt: int) -> float:
@@ -73,10 +71,11 @@ class HelperListener(Protocol):
 class HelperClient:
     """A client that keeps its helper running."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, log: HostLog | None = None) -> None:
         """Starts nothing yet: `keep_running` does."""
         self._transport = transport
         self._host = transport.terms.host
+        self._log = log or HostLog(self._host)
         self._stderr = HelperStderr(self._host)
         self._session: HelperSession | None = None
         self._is_ready = asyncio.Event()
@@ -129,7 +128,7 @@ class HelperClient:
                 attempt, said = 0, set()
                 self._stderr.forget()
             if end.why not in said and len(said) < MOST_REASONS:
-                _log.error("%s%s", prefix_of(self._host), self._transport.explain(end.why))
+                self._log.line(logging.ERROR, self._transport.explain(end.why))
                 said.add(end.why)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._transport.pause_seconds(end.why, attempt)):
@@ -173,7 +172,7 @@ class HelperClient:
         self._is_ready.set()
         self._ready_since_seconds = asyncio.get_running_loop().time()
         self.connected_since_unix_seconds = int(time.time())
-        _log.info("%sthe helper is ready", prefix_of(self._host))
+        self._log.line(logging.INFO, "the helper is ready")
         listener.started(session)
         return await session.live()
 

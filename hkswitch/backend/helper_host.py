@@ -56,9 +56,10 @@ class HelperHost:
         self, groups: Collection[Group], transport: Transport, host: RemoteHost | None = None
     ) -> None:
         """Starts nothing yet: `open` does. Of `groups`, only those of `host` count; None is this machine."""
-        self._client = HelperClient(transport)
         self._host = host
         self._name = "" if host is None else host.name
+        self._log = HostLog(self._name)
+        self._client = HelperClient(transport, self._log)
         self._groups = KnownGroups(groups, host)
         self._observer: Observer | None = None
         self._session: HelperSession | None = None
@@ -69,7 +70,6 @@ class HelperHost:
         self._retained = RetainedResults(self._forget_probes)
         self._forget_timer: asyncio.TimerHandle | None = None
         self._config_problem = ""
-        self._log = HostLog(self._name)
         self._numbers = count(1)
         self._news = Wakeups()
         self._turns = RequestTurns(self._news, self._has_reported, TAP_WAITS_SECONDS)

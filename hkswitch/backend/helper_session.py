@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from hkswitch.backend import NOT_IN_ACTIONS
 from hkswitch.backend.debug_log import described
 from hkswitch.backend.helper_stderr import HelperStderr
+from hkswitch.backend.host_log import prefix_of
 from hkswitch.model.errors import Failure
 from hkswitch.protocol.helper import (
     HELPER_PROTOCOL,
@@ -60,6 +61,10 @@ class Terms(NamedTuple):
     wrong_protocol: str = "run `sudo systemctl restart hkswitch`"
     """What to do about a helper with another protocol."""
     longest_line_bytes: int = LONGEST_REPLY_BYTES
+    most_values: int | None = None
+    """In a line; None is no limit. A line of short values takes longer to parse than one of long texts."""
+    sample_interval_seconds: float = 0
+    """Samples that come sooner after one are dropped: a rule must not act at a host's own pace."""
 
 
 def local_terms() -> Terms:
@@ -135,6 +140,8 @@ class HelperSession:
         """Done when the helper has ended."""
         self._epoch = 0
         self._lines = 0
+        self._sampled_seconds = float("-inf")
+        self._was_rejected = False
         self._pending: dict[int, _Pending] = {}
         self._pings = count(1)
         self._pongs: dict[int, asyncio.Future[None]] = {}
@@ -231,9 +238,12 @@ class HelperSession:
     def _reply(self, line: bytes) -> None:
         if self.ended.done():
             return  # the line before this one, which came in the same read, ended the session
+        if self._terms.most_values is not None and line.count(b",") > self._terms.most_values:
+            raise MalformedMessage("it has too many values")
         reply = parse_reply(line)
         self._lines += 1
-        if reply is not None:
+        # TRUST: nothing counts before the protocol is known, and nothing changes it later.
+        if reply is not None and self.hello.done() is not isinstance(reply, Hello):
             self._take(reply)
 
     def _take(self, reply: Reply) -> None:
@@ -253,7 +263,7 @@ class HelperSession:
             case Refused(int(request_id), reason) if (pending := self._pending.get(request_id)) is not None:
                 _fail(pending.finished, _refusal(reason))
             case Refused(None, reason):
-                _log.warning("the helper rejected a malformed request: %s", reason)
+                self._rejected(reason)
             case Pong(number):
                 self._ponged(number)
             case ConfigUpdate(problem):
@@ -261,9 +271,24 @@ class HelperSession:
             case GroupUpdate() | StatesUpdate() | SamplesUpdate() | Lost() | Complete() if (
                 reply.epoch == self._epoch
             ):
-                self._tell(reply)
+                self._reported(reply)
             case _:
                 pass  # an older epoch, or the end of a request that was cancelled
+
+    def _reported(self, update: Update) -> None:
+        if isinstance(update, SamplesUpdate):
+            now_seconds = asyncio.get_running_loop().time()
+            if now_seconds - self._sampled_seconds < self._terms.sample_interval_seconds:
+                return
+            self._sampled_seconds = now_seconds
+        self._tell(update)
+
+    def _rejected(self, reason: str) -> None:
+        """Log once that the helper could not read a request."""
+        if not self._was_rejected:
+            prefix = prefix_of(self._terms.host)
+            _log.warning("%sthe helper rejected a malformed request: %s", prefix, reason)
+        self._was_rejected = True
 
     def _ponged(self, number: int) -> None:
         sent_number, sent_seconds = self._pinged
@@ -287,12 +312,20 @@ class _Lines:
 
     sink: Callable[[bytes], None]
     longest_bytes: int
-    _rest: bytes = field(init=False, default=b"")
+    _rest: bytearray = field(init=False, default_factory=bytearray)
 
     def feed(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        # What is kept is not searched again: a line may come byte by byte.
+        *lines, rest = data.split(b"\n")
         for line in lines:
-            self.sink(line)
+            self._add(line)
+            whole = bytes(self._rest)
+            self._rest.clear()
+            self.sink(whole)
+        self._add(rest)
+
+    def _add(self, data: bytes) -> None:
+        self._rest += data
         if len(self._rest) > self.longest_bytes:
             raise MalformedMessage("it is too long")
 

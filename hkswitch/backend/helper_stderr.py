@@ -19,6 +19,9 @@ PERIOD_SECONDS: Final = 10
 MOST_LOGGED: Final = 40
 """Lines in a period."""
 
+OF_ANOTHER_HOST_SECONDS: Final = 600
+"""The period of another host, which may write whatever it likes for years."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -28,6 +31,7 @@ class HelperStderr:
     def __init__(self, host: str = "") -> None:
         """`host` is empty for this machine."""
         self._prefix = prefix_of(host)
+        self._period_seconds = OF_ANOTHER_HOST_SECONDS if host else PERIOD_SECONDS
         self._kept: deque[str] = deque(maxlen=MOST_KEPT)
         self._known: set[str] = set()
         self._until_seconds = 0.0
@@ -65,7 +69,7 @@ class HelperStderr:
             if self._left_out:
                 left_out = "%ssuppressed lines of the helper's standard error: %d"
                 _log.warning(left_out, self._prefix, self._left_out)
-            self._until_seconds, self._logged, self._left_out = now_seconds + PERIOD_SECONDS, 0, 0
+            self._until_seconds, self._logged, self._left_out = now_seconds + self._period_seconds, 0, 0
         self._logged += 1
         if self._logged > MOST_LOGGED:
             self._left_out += 1

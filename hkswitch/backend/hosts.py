@@ -11,8 +11,8 @@ from hkswitch.backend import Observer
 from hkswitch.backend.helper_host import HelperHost
 from hkswitch.model.elsewhere import RemoteHost
 from hkswitch.model.group import Group
-from hkswitch.model.switch_events import RequestOrigin
-from hkswitch.model.unit_state import Action, ActionResult
+from hkswitch.model.switch_events import Observed, RequestOrigin
+from hkswitch.model.unit_state import Action, ActionResult, Sample
 from hkswitch.protocol.host_report import HostReport
 
 REMOTE_WITHIN_SECONDS: Final = 1
@@ -30,6 +30,7 @@ class Hosts:
         self._local = local
         self._make_remote = make_remote
         self._groups = groups
+        self._places = _places_of(groups)
         self._observer: Observer | None = None
         self._remote: dict[RemoteHost, HelperHost] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -39,15 +40,15 @@ class Hosts:
         """Start observing all hosts; wait for this one, and for a moment for the others."""
         self._observer = observer
         opening = self._open_missing()
-        await self._local.open(observer)
+        await self._local.open(_Own(observer, self._is_local))
         await self._wait(opening)
 
     async def watch(self, groups: Collection[Group]) -> None:
         """Observe these groups from now on, and connect to hosts that are not connected, at once."""
-        self._groups = groups
+        self._groups, self._places = groups, _places_of(groups)
         kept = {*self._remote} & _hosts_of(groups)
         for host in {*self._remote} - kept:
-            self._spawn(self._remote.pop(host).close())
+            self._spawn(self._remote.pop(host).close())  # from now on, its reports are dropped (`_Own`)
         watching = [self._spawn(self._remote[host].watch(groups)) for host in kept]
         for host in kept:
             self._remote[host].retry()
@@ -59,7 +60,12 @@ class Hosts:
         self, action: Action, group_id: str, accepted: Callable[[], None], origin: RequestOrigin
     ) -> ActionResult:
         """Perform an action on the host that runs the group."""
-        return await self._host_of(group_id).request(action, group_id, accepted, origin)
+        place = self._places.get(group_id)
+        if place is None:  # it is this machine's, or a reload has removed it
+            return await self._local.request(action, group_id, accepted, origin)
+        if (remote := self._remote.get(place)) is None:
+            return ActionResult(f"the host {place.name} is not connected (it has not been tried yet)")
+        return await remote.request(action, group_id, accepted, origin)
 
     async def alert(self, group_id: str, state: str, reason: str) -> ActionResult:
         """Run this machine's alert command, for a group of any host."""
@@ -95,27 +101,31 @@ class Hosts:
     async def close(self) -> None:
         """Close all hosts."""
         closing = (self._local.close(), *(host.close() for host in self._remote.values()))
-        await asyncio.gather(*closing)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await asyncio.gather(*closing)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _host_of(self, group_id: str) -> HelperHost:
-        places = {group.id: group.elsewhere for group in self._groups}
-        place = places.get(group_id)
-        return self._local if place is None else self._remote[place.host]
+    def _is_local(self, group_id: str) -> bool:
+        return self._places.get(group_id) is None
 
     def _open_missing(self) -> list[asyncio.Task[None]]:
         """Begin to open the hosts that have groups and are not open yet."""
         opening = []
         for host in _hosts_of(self._groups) - {*self._remote}:
             self._remote[host] = self._make_remote(host, self._groups)
-            opening.append(self._spawn(self._open(self._remote[host])))
+            opening.append(self._spawn(self._open(host, self._remote[host])))
         return opening
 
-    async def _open(self, remote: HelperHost) -> None:
+    async def _open(self, host: RemoteHost, remote: HelperHost) -> None:
         assert self._observer is not None  # noqa: S101 -- open() came first
-        await remote.open(self._observer)
+
+        def is_its(group_id: str) -> bool:
+            return self._places.get(group_id) == host and self._remote.get(host) is remote
+
+        await remote.open(_Own(self._observer, is_its))
         self._spawn(remote.until_broken())
 
     async def _wait(self, tasks: Collection[asyncio.Task[None]]) -> None:
@@ -132,6 +142,34 @@ class Hosts:
         self._tasks.discard(task)
         if not (task.cancelled() or self._broken.done()) and (error := task.exception()):
             self._broken.set_exception(error)
+
+
+class _Own:
+    """The observer of one host, which is told of groups that this host runs now, and of no others.
+
+    A host whose last group was removed is closed a moment later than another one takes its place.
+    """
+
+    def __init__(self, observer: Observer, is_its: Callable[[str], bool]) -> None:
+        self._observer = observer
+        self._is_its = is_its
+
+    def observed(self, group_id: str, observed: Observed) -> None:
+        # TRUST: whatever a host reports, it is the state of its own groups.
+        if self._is_its(group_id):
+            self._observer.observed(group_id, observed)
+
+    def sampled(self, group_id: str, sample: Sample) -> None:
+        if self._is_its(group_id):
+            self._observer.sampled(group_id, sample)
+
+    def noticed(self) -> None:
+        self._observer.noticed()
+
+
+def _places_of(groups: Collection[Group]) -> dict[str, RemoteHost | None]:
+    """Return the host of each group; None is this machine."""
+    return {group.id: None if group.elsewhere is None else group.elsewhere.host for group in groups}
 
 
 def _hosts_of(groups: Collection[Group]) -> set[RemoteHost]:

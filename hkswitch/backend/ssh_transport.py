@@ -3,6 +3,7 @@
 Does not run as root. What comes from another host is untrusted: it is limited in size and rate.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from hkswitch.backend import ssh_reasons
@@ -18,7 +19,11 @@ PACE: Final = Pace(burst_bytes=4 * 2**20, bytes_per_second=256 * 2**10, burst_li
 """The first reports of 149 groups with 128 units each are 1.3 MiB in 500 lines; later ones are few."""
 
 LONGEST_LINE_BYTES: Final = 256 * 2**10
-"""The longest line of another host: one takes no longer to parse than a tap may wait."""
+MOST_VALUES: Final = 8000
+"""In a line, of which samples have five for a unit: none takes longer to parse than a tap may wait."""
+
+SAMPLE_SECONDS: Final = 5
+"""A third of the interval at which helpers measure."""
 
 SILENCE_SECONDS: Final = 4
 """Twice this and the end of ssh are within the ten seconds in which a cut must show."""
@@ -40,12 +45,27 @@ CHANGED_PAUSE_SECONDS: Final = 2
 SETTING_PAUSES_SECONDS: Final = (1, 2, 5, 10, 30)
 
 
+CommandFor = Callable[[RemoteHost, int], Sequence[str]]
+"""Returns the argv that reaches a host's helper, with this time limit in seconds for the handshake."""
+
+
+def command_for(host: RemoteHost, connect_timeout_seconds: int) -> Sequence[str]:
+    """Return the command of ssh; root's own settings count from the next attempt on."""
+    return ssh_command(
+        host.name,
+        host.ssh,
+        has_config=SSH_CONFIG.exists(),
+        connect_timeout_seconds=connect_timeout_seconds,
+    )
+
+
 class SshTransport:
     """The transport to the helper of one host."""
 
-    def __init__(self, host: RemoteHost) -> None:
-        """Does not connect yet."""
+    def __init__(self, host: RemoteHost, command_for: CommandFor = command_for) -> None:
+        """Does not connect yet. Another `command_for` stands for ssh in tests."""
         self._host = host
+        self._command_for = command_for
         self._is_slow = False
 
     @property
@@ -58,17 +78,16 @@ class SshTransport:
             protocols=SPOKEN,
             wrong_protocol="its protocol is too different; upgrade the older one",
             longest_line_bytes=LONGEST_LINE_BYTES,
+            most_values=MOST_VALUES,
+            sample_interval_seconds=SAMPLE_SECONDS,
         )
 
     async def open(self, session: HelperSession) -> ChildPipes:
         """Start ssh; raises `HelperGone`."""
-        command = ssh_command(
-            self._host.name,
-            self._host.ssh,
-            has_config=SSH_CONFIG.exists(),
-            connect_timeout_seconds=HANDSHAKE_SECONDS if self._is_slow else CONNECT_TIMEOUT_SECONDS,
-        )
-        # TRUST: crosses to another host, whose sshd runs its own forced command and nothing else.
+        within_seconds = HANDSHAKE_SECONDS if self._is_slow else CONNECT_TIMEOUT_SECONDS
+        # TRUST: crosses to another host, whose sshd runs its own forced command and nothing else. What comes
+        # back is limited by PACE and by the terms, and only protocol/helper_replies.py reads it.
+        command = self._command_for(self._host, within_seconds)
         return await start(command, ChildPipes(session, ssh_reasons.telling_line, PACE))
 
     def pause_seconds(self, why_gone: str, attempt: int) -> float:

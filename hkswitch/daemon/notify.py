@@ -27,16 +27,21 @@ class Notifier:
             weakref.finalize(self, self._socket.close)
         self._watchdog_seconds = _watchdog_seconds(environment)
 
-    def tell(self, **states: str) -> None:
-        """Send assignments, like `tell(READY="1", STATUS="3 groups")`; log a failure to send."""
+    def tell(self, **states: str) -> bool:
+        """Send assignments, like `tell(READY="1", STATUS="3 groups")`; log a failure to send.
+
+        Returns whether systemd has them.
+        """
         if self._socket is None:
-            return
+            return False
         message = "\n".join(f"{key}={value}" for key, value in states.items())
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
             self._socket.sendto(message.encode(), address)
         except OSError as error:
             _log.warning("cannot notify systemd (NOTIFY_SOCKET=%s): %s", self._address, error.strerror)
+            return False
+        return True
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[None]:

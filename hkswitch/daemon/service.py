@@ -86,6 +86,8 @@ class _Service:
     notifier: Notifier
     logged: str = ""
     """The last line in the log about the state."""
+    shown: str = ""
+    """What systemd was told last, unless it is still to be told that a reload has ended."""
 
     @property
     def restart(self) -> str:
@@ -95,6 +97,7 @@ class _Service:
         return await read_within(self.config_file, CONFIG_TIMEOUT_SECONDS)
 
     def reloading(self) -> None:
+        self.shown = ""
         self.notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
 
     def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
@@ -102,7 +105,7 @@ class _Service:
 
     def waiting(self, why: str) -> None:
         # READY even now: systemd would time out a start that waits for the network.
-        self.notifier.tell(READY="1", STATUS=why[:1].upper() + why[1:])
+        self._show(why[:1].upper() + why[1:])
         if why != self.logged:
             self.logged = why
             _log.warning("%s", why)
@@ -117,10 +120,15 @@ class _Service:
             groups = f"{number - left_out} of {groups}"
         what = f"{groups} on {endpoint}, port {config.bridge.port}, {paired}"
         status = f"Serving {what}" + (f"; {printable_line(trouble)}" if trouble else "")
-        self.notifier.tell(READY="1", STATUS=status)
+        self._show(status)
         if what != self.logged:
             self.logged = what
             _log.log(logging.WARNING if bridge.pairing_refused else logging.INFO, "serving %s", what)
+
+    def _show(self, status: str) -> None:
+        """Tell systemd what is new: a host whose news never end must not keep it busy."""
+        if status != self.shown and self.notifier.tell(READY="1", STATUS=status):
+            self.shown = status
 
 
 async def serve(

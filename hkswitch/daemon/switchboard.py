@@ -12,6 +12,7 @@ from hkswitch.backend import NOT_IN_ACTIONS, Host
 from hkswitch.daemon import debug_log
 from hkswitch.daemon.event_timers import EventTimers
 from hkswitch.daemon.requests import ActionRequest, Write
+from hkswitch.daemon.state_lines import StateLines
 from hkswitch.model import switch_events
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
@@ -89,6 +90,7 @@ class Switchboard:
         self._awaited = EventTimers[Event](self._step)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Event] = set()
+        self._state_lines = StateLines(_states_log)
         self._is_closed = False
         self.regroup(groups)
 
@@ -201,6 +203,7 @@ class Switchboard:
         for write in self._writes.values():
             write.settle(ok=False)
         self._awaited.stop()
+        self._state_lines.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -211,6 +214,7 @@ class Switchboard:
             if write.group_id == group_id:
                 write.settle(ok=False)
         self._since_unix_seconds.pop(group_id, None)
+        self._state_lines.forget(group_id)
         if (request := self._newest.pop(group_id, None)) is not None:
             request.end(ActionResult(GROUP_REMOVED))
             if not request.is_begun and request.task is not None:
@@ -261,7 +265,7 @@ class Switchboard:
         level = logging.DEBUG if is_passing else logging.INFO
         why = self._switches[group_id].explanation
         text = state or "unknown"
-        _states_log.log(level, "%s: %s", group_id, f"{text}: {why}" if why else text)
+        self._state_lines.write(level, group_id, f"{text}: {why}" if why else text)
 
     def _send(self, group_id: str, number: int, action: Action) -> None:
         write = self._writes.get(number)
