@@ -154,6 +154,7 @@ _HOSTS = """hkswitch host list --json 2>/dev/null | sed -n 's/^      "name": "\\
 _CONTROLLERS = """hkswitch pair --list 2>/dev/null | sed -n 's/^\\([0-9A-F-]*\\)  .*/\\1/p'"""
 _LISTED = "systemctl list-unit-files --type=service --no-legend --no-pager --plain 2>/dev/null"
 _UNITS = f"""{_LISTED} | sed -n 's/^\\([A-Za-z0-9:_.@-]*\\)\\.service .*/\\1/p'"""
+_BASH_REPLY: Final = 'mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")'
 _BASH_OFFERS: Final = {
     Value.FILE: "compopt -o default",  # of readline: files
     Value.FOLDER: "compopt -o dirnames",
@@ -181,8 +182,11 @@ def bash(whole: Command, commands: Iterable[Command]) -> Iterator[str]:
     groups = [command for command in commands if command.commands]
     for value, names in _options_by_value(leaves).items():
         offer = _BASH_OFFERS.get(value)
+        lines = [offer] if offer else []
+        if value is Value.HOST:  # it has set the words
+            lines.append(_BASH_REPLY)
         yield f"        {' | '.join(names)})"
-        yield from (f"            {line}" for line in ([offer] if offer else []) + ["return", ";;"])
+        yield from (f"            {line}" for line in (*lines, "return", ";;"))
     yield from ("    esac", "    for ((i = 1; i < COMP_CWORD; i++)); do")
     yield "        if [[ ${COMP_WORDS[i]} != -* ]]; then"
     yield '            command+="${command:+ }${COMP_WORDS[i]}"'
@@ -194,7 +198,7 @@ def bash(whole: Command, commands: Iterable[Command]) -> Iterator[str]:
         yield from _bash_cases(command, command.name)
         for below in command.commands:
             yield from _bash_cases(below, f'"{command.below(below)}"')
-    yield from ("    esac", '    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")', "}", "")
+    yield from ("    esac", f"    {_BASH_REPLY}", "}", "")
     yield "complete -F _hkswitch hkswitch"
 
 
@@ -397,6 +401,7 @@ _FISH_ARGUMENTS: Final = {
 _FISH_VALUES: Final = {
     Value.FILE: " -rF",
     Value.FOLDER: " -xa '(__fish_complete_directories)'",
+    Value.HOST: " -xa '(__hkswitch_hosts)'",
     Value.FREE: " -x",
     None: "",
 }

@@ -146,7 +146,10 @@ ONLY_IN = {
     "click": {
         str(module.relative_to(ROOT / "hkswitch")) for module in MODULES if module.parent.name == "cli"
     },
-    "rich": {f"cli/{name}.py" for name in ("doctor", "group_table", "layout", "render", "rich_console")},
+    "rich": {
+        f"cli/{name}.py"
+        for name in ("doctor", "group_table", "host_table", "layout", "render", "rich_console")
+    },
     "ifaddr": {"network/addresses.py"},
     # None of them is part of a daemon.
     "subprocess": {

@@ -190,6 +190,7 @@ class HelperHost:
         if isinstance(update, SamplesUpdate):
             self._take_samples(update)
         if isinstance(update, StatesUpdate):
+            self._groups.learn_probes(update.probes)
             self._note_answers(update.probes)
             self._log.probes(update.probes, self._incoming.probes)
             self._doubt_what_changes(update.units)

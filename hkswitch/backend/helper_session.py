@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 from hkswitch.backend import NOT_IN_ACTIONS
 from hkswitch.backend.debug_log import described
 from hkswitch.backend.helper_stderr import HelperStderr
-from hkswitch.backend.host_log import prefix_of
 from hkswitch.model.errors import Failure
 from hkswitch.protocol.helper import (
     HELPER_PROTOCOL,
@@ -141,7 +140,6 @@ class HelperSession:
         self._epoch = 0
         self._lines = 0
         self._sampled_seconds = float("-inf")
-        self._was_rejected = False
         self._pending: dict[int, _Pending] = {}
         self._pings = count(1)
         self._pongs: dict[int, asyncio.Future[None]] = {}
@@ -263,7 +261,7 @@ class HelperSession:
             case Refused(int(request_id), reason) if (pending := self._pending.get(request_id)) is not None:
                 _fail(pending.finished, _refusal(reason))
             case Refused(None, reason):
-                self._rejected(reason)
+                self._note(f"the helper rejected a malformed request: {reason}")
             case Pong(number):
                 self._ponged(number)
             case ConfigUpdate(problem):
@@ -283,13 +281,6 @@ class HelperSession:
             self._sampled_seconds = now_seconds
         self._tell(update)
 
-    def _rejected(self, reason: str) -> None:
-        """Log once that the helper could not read a request."""
-        if not self._was_rejected:
-            prefix = prefix_of(self._terms.host)
-            _log.warning("%sthe helper rejected a malformed request: %s", prefix, reason)
-        self._was_rejected = True
-
     def _ponged(self, number: int) -> None:
         sent_number, sent_seconds = self._pinged
         if number == sent_number:
@@ -302,8 +293,12 @@ class HelperSession:
             _log.debug("%s: %s", direction, text)
 
     def _take_stderr(self, line: bytes) -> None:
+        self._note(line.decode(errors="replace"))
+
+    def _note(self, text: str) -> None:
+        """Keep what the helper complains of, and log it within the limits."""
         now_seconds = asyncio.get_running_loop().time()
-        self.stderr.take(line.decode(errors="replace"), now_seconds, again=self.hello.done())
+        self.stderr.take(text, now_seconds, again=self.hello.done())
 
 
 @dataclass(slots=True)

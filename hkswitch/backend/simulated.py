@@ -1,15 +1,18 @@
 """Units and commands in memory, for the demo and for tests. Starts no process and uses no bus."""
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import NoReturn
 
+from hkswitch import __version__
 from hkswitch.backend import NOT_IN_ACTIONS, Observer, simulated_faults
 from hkswitch.backend.simulated_faults import CRASH_AFTER_SECONDS, RETURN_AFTER_SECONDS, SimulatedRun
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed, RequestOrigin
+from hkswitch.model.told_group import Told, as_told
 from hkswitch.model.unit_state import (
     Action,
     ActionResult,
@@ -32,6 +35,8 @@ DEACTIVATING = UnitState(LoadState.LOADED, ActiveState.DEACTIVATING, "stop-sigte
 INACTIVE = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
 EXITED = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "exited with 0")
 """A stopped container."""
+ROUND_TRIP_MS = 0.5
+"""Of simulated hosts."""
 MISSING = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
 FAILED = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
 
@@ -68,6 +73,8 @@ class SimulatedHost:
     _failing: list[asyncio.Task[NoReturn]] = field(init=False, default_factory=list)
     """The task that has units fail, if there is one."""
 
+    _since_unix_seconds: int = field(init=False, default_factory=lambda: int(time.time()))
+
     async def open(self, observer: Observer) -> None:
         """Begin with every unit stopped."""
         self._observer = observer
@@ -101,8 +108,8 @@ class SimulatedHost:
         return ActionResult() if task.cancelled() else task.result()
 
     async def watch(self, groups: Collection[Group]) -> None:
-        """Serve these groups; new units are stopped."""
-        self.groups = groups
+        """Serve these groups; new units are stopped. Those of other hosts have a unit each."""
+        self.groups = groups = [as_simulated(group) for group in groups]
         members = {member for group in groups for member in group.members}
         self.states |= {member: _stopped(member) for member in members - self.states.keys()}
         for group in groups:
@@ -126,8 +133,14 @@ class SimulatedHost:
         return ""
 
     def remote_hosts(self) -> tuple[HostReport, ...]:
-        """Return nothing: the groups of all hosts are simulated here."""
-        return ()
+        """Return that all hosts are connected: their groups are simulated here."""
+        hosts = {group.elsewhere.host for group in self.groups if group.elsewhere is not None}
+        return tuple(
+            sorted(
+                HostReport(host.name, host.ssh, self._since_unix_seconds, ROUND_TRIP_MS, __version__)
+                for host in hosts
+            )
+        )
 
     async def until_broken(self) -> NoReturn:
         """Wait forever, unless there is a bug in the faults."""
@@ -181,7 +194,8 @@ class SimulatedHost:
             otherwise = ProbeResult.OFF if group.commands else ProbeResult.ON
             verdict = self.verdicts.get(group.id, otherwise)
             failures = {unit: self.failures[unit] for unit in group.members if unit in self.failures}
-            self._observer.observed(group.id, Observed(units, verdict, failures=failures))
+            told = None if group.elsewhere is None else group
+            self._observer.observed(group.id, Observed(units, verdict, failures=failures, group=told))
 
     async def _run(self, action: Action, group: Group) -> ActionResult:
         if group.commands is not None:
@@ -246,6 +260,14 @@ class SimulatedHost:
             if group.restart_when is not None and self._observer is not None:
                 found = simulated_faults.sample(group, group.restart_when, up, now_seconds)
                 self._observer.sampled(group.id, found)
+
+
+def as_simulated(group: Group) -> Group:
+    """Return a group of another host as that host might tell it; other groups stay as they are."""
+    if (place := group.elsewhere) is None:
+        return group
+    told = Told("simulated", (f"{place.host.name}-{place.group}.service",), tuple(Action), frozenset(), 10)
+    return as_told(group, told)
 
 
 def _now_seconds() -> float:

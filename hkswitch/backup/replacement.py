@@ -80,12 +80,17 @@ class Replaced(NamedTuple):
                 folder.mkdir(mode=0o700)
                 undo.callback(remove_folder, folder)
                 for path, each in self.files.items():
-                    _write(folder / path.name, each.contents, 0o600)
+                    _write(folder / self._kept_name(path), each.contents, 0o600)
                 _sync(folder)
                 _sync(folder.parent)
                 undo.pop_all()
         except OSError as error:
             raise Failure(f"cannot write {folder}: {error.strerror or error}", Exit.CANNOT_WRITE) from error
+
+    def _kept_name(self, path: Path) -> str:
+        """Return the name of a copy: that of the file, with its folder's if it has one name with another."""
+        is_unique = [each.name for each in self.files].count(path.name) == 1
+        return path.name if is_unique else f"{path.parent.name}.{path.name}"
 
 
 def remove_unfinished(paths: Sequence[Path]) -> None:

@@ -19,13 +19,15 @@ import click
 
 from hkswitch.backend import NOT_IN_ACTIONS
 from hkswitch.backend.sudo_reasons import HELPER
+from hkswitch.cli import other_host
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples, state_option
-from hkswitch.control import client, is_of_service, socket_of
+from hkswitch.control import START_SERVICE, client, is_of_service, socket_of
 from hkswitch.model import config_file
 from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
+from hkswitch.model.group import Group
 from hkswitch.model.printable import printable, printable_lines
 from hkswitch.model.unit_state import Action, GroupState, LoadState, UnitHealth, UnitState
 from hkswitch.protocol.control import ControlRequest, Operation
@@ -152,35 +154,42 @@ def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon,
         helpers = {
             group_id: _start_helper(action, group_id, wait=wait)
             for group_id in group_ids
-            if known is None or group_id in known
+            if known is None or (group_id in known and known[group_id].elsewhere is None)
         }
     except OSError as error:
         reason = error.strerror or str(error)
         raise Failure(f"cannot start {HELPER[0]}: {reason}; is hkswitch installed?") from error
     deadline_seconds = None if wait else time.monotonic() + REFUSED_WITHIN_SECONDS
     codes = {
-        each: _end_of(helpers[each], deadline_seconds) if each in helpers else _unknown(each, known or ())
+        each: _end_of(helpers[each], deadline_seconds) if each in helpers else _not_here(each, known or {})
         for each in group_ids
     }
-    failed = [member for each, members in (known or {}).items() if codes.get(each) for member in members]
+    groups = (known or {}).values()
+    failed = [member for group in groups if codes.get(group.id) for member in group.members]
     _print_hints_for(member for member in failed if not is_contained(member))
     if contained := [member for member in failed if is_contained(member)]:
         _print_remedies(_states_of(contained))
-    for each in codes:
+    for each in helpers:
         _print_how_to_allow(action, each)
     return [*codes.values()]
 
 
-def _configured_groups() -> dict[str, tuple[str, ...]] | None:
-    """Return the groups' members by id; None if the configuration cannot be read: the helper says why."""
+def _configured_groups() -> dict[str, Group] | None:
+    """Return the groups by id; None if the configuration cannot be read: the helper says why."""
     try:
-        return {group.id: group.members for group in config_file.read(config_file.DEFAULT).groups}
+        return {group.id: group for group in config_file.read(config_file.DEFAULT).groups}
     except (ConfigError, ConfigUnreadable):
         return None
 
 
-def _unknown(group_id: str, known: Iterable[str]) -> Exit:
-    failure = unknown_group(group_id, known)
+def _not_here(group_id: str, known: Mapping[str, Group]) -> Exit:
+    """Print why the helper of this machine cannot act on a group; returns the exit code."""
+    group = known.get(group_id)
+    if group is None:
+        failure = unknown_group(group_id, known)
+    else:
+        why = f"it is {group.elsewhere}, which only the daemon can reach; {START_SERVICE}"
+        failure = Failure(f"cannot act on {group_id}: {why}", Exit.UNAVAILABLE)
     _print_error(f"hkswitch: {failure}")
     return failure.exit_code
 
@@ -208,7 +217,9 @@ def _print_reasons(path: Path, group_id: str, failure: str, since_unix_seconds: 
     except Failure:
         return  # the daemon has exited in the meantime; the failure itself has been printed
     for group in groups:
-        if group.id == group_id:
+        if group.id == group_id and group.host:
+            _print_error(f"hkswitch: {other_host.reason_there(group)}")
+        elif group.id == group_id:
             whose = f"the commands of {group_id}" if group.commands else ""
             for unit in failed_units(group, failure)[:MOST_JOURNALS]:
                 _print_error(_how_to_unpause(unit, group) or _journal(unit, since_unix_seconds, whose))
@@ -261,7 +272,9 @@ def _print_how_to_allow(action: Action, group_id: str) -> None:
     except (ConfigError, ConfigUnreadable):
         return
     for group in groups:
-        if group.id == group_id and group.members and action not in group.actions:
+        if group.id == group_id and (place := group.elsewhere) is not None:
+            _print_error(f"hkswitch: {other_host.allow_there(action, place.host.name, place.group)}")
+        elif group.id == group_id and group.members and action not in group.actions:
             actions = ", ".join(each for each in Action if each in {*group.actions, action})
             how = f"run `sudo hkswitch edit`, and set `actions: [{actions}]` in group {group_id}"
             _print_error(f"hkswitch: to allow {action}, {how}")

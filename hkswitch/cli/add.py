@@ -3,10 +3,12 @@
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from hkswitch.cli.add_remote import host_in, remote_group, say_state
 from hkswitch.cli.config_change import apply_change, dry_run_option, make_change, show_change, to_change
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.layout import say
@@ -26,6 +28,7 @@ from hkswitch.unit_names import systemctl
         'sudo hkswitch add smbd nmbd --name "File Server"',
         "sudo hkswitch add nginx --restart --dry-run",
         "sudo hkswitch add --container photos",
+        "sudo hkswitch add nas-media --host nas --group media",
     )
 )
 @click.argument("units", nargs=-1, metavar="[UNIT]...")
@@ -37,6 +40,8 @@ from hkswitch.unit_names import systemctl
     metavar="ENGINE",
     help="Engine of the containers: docker or podman [docker]",
 )
+@click.option("--host", metavar="HOST", help="Add a group of this host; UNIT is then the group's id here")
+@click.option("--group", "id_there", metavar="ID", help="Its id on that host [the same]")
 @click.option("--name", metavar="NAME", help="Name in the Home app [made from the id]")
 @click.option(
     "--id", "group_id", metavar="ID", help="Id of the group [made from the name, the unit or the container]"
@@ -64,6 +69,8 @@ def add(  # noqa: PLR0913 -- one for each option
     containers: tuple[str, ...],
     compose: str,
     engine: str | None,
+    host: str | None,
+    id_there: str | None,
     name: str | None,
     group_id: str | None,
     kind: str,
@@ -72,31 +79,39 @@ def add(  # noqa: PLR0913 -- one for each option
     alert: str | None,
     dry_run: bool,
 ) -> None:
-    """Add a group of units and containers.
+    """Add a group of units and containers, or of another host.
 
     Writes the group into the configuration, where everything else stays as it is, shows the change, and
     reloads the daemon. Groups of the example configuration are replaced, unless one of their units exists.
-    `hkswitch edit` covers everything else, such as checks and commands.
+    `hkswitch edit` covers everything else, such as checks and commands. A host is one that `hkswitch host
+    add` has added; the configuration there says what the group is.
     """
-    if not (units or containers or compose):
-        raise click.UsageError("name a UNIT, or use --container or --compose")
-    if engine and not (containers or compose):
-        raise click.UsageError("--engine applies only with --container or --compose")
-    full_names = tuple(dict.fromkeys(map(unit_of, units)))
-    group = new_group(
-        full_names,
-        name,
-        group_id,
-        AccessoryType(kind),
-        restart=restart,
-        alert=AlertSensor(alert) if alert else None,
-        containers=tuple(dict.fromkeys(containers)),
-        compose=compose,
-        engine=Engine(engine or Engine.DOCKER),
-    )
-    check_units(full_names)
+    sensor = AlertSensor(alert) if alert else None
+    if host is not None:
+        if len(units) != 1 or containers or compose or engine or group_id:
+            raise click.UsageError("--host takes one id, and no units or containers")
+        group = remote_group(
+            units[0], host, id_there, name, AccessoryType(kind), restart=restart, alert=sensor
+        )
+    else:
+        _check_usage(units, containers, compose, engine, id_there)
+        group = new_group(
+            tuple(dict.fromkeys(map(unit_of, units))),
+            name,
+            group_id,
+            AccessoryType(kind),
+            restart=restart,
+            alert=sensor,
+            containers=tuple(dict.fromkeys(containers)),
+            compose=compose,
+            engine=Engine(engine or Engine.DOCKER),
+        )
+    check_units(group.units)
     check_containers(group)
     with to_change(config_file, dry_run=dry_run) as original:
+        if group.elsewhere is not None:
+            place = replace(group.elsewhere, host=host_in(original.data, group.elsewhere.host.name))
+            group = replace(group, elsewhere=place)
         replaced = _of_example(original.data, str(config_file))
         data = with_group(original.data, str(config_file), group, replaced)
         show_change(original, data)
@@ -105,7 +120,20 @@ def add(  # noqa: PLR0913 -- one for each option
         make_change(original, data)
     instead = f", in place of the example groups ({', '.join(replaced)})" if replaced else ""
     say(f"Added {_described(group)}{instead}.")
-    apply_change(config_file)
+    if apply_change(config_file) and group.elsewhere is not None:
+        say_state(group)
+
+
+def _check_usage(
+    units: Sequence[str], containers: Sequence[str], compose: str, engine: str | None, id_there: str | None
+) -> None:
+    """Raise `UsageError` for options that do not make a group of this machine."""
+    if id_there is not None:
+        raise click.UsageError("--group applies only with --host")
+    if not (units or containers or compose):
+        raise click.UsageError("name a UNIT, or use --container, --compose or --host")
+    if engine and not (containers or compose):
+        raise click.UsageError("--engine applies only with --container or --compose")
 
 
 def check_units(units: Sequence[str]) -> None:
@@ -194,4 +222,5 @@ def _of_example(data: bytes, file: str) -> tuple[str, ...]:
 
 
 def _described(group: Group) -> str:
-    return f'group {group.id} ("{group.name}" in the Home app): {", ".join(group.members)}'
+    what = str(group.elsewhere) if group.elsewhere is not None else ", ".join(group.members)
+    return f'group {group.id} ("{group.name}" in the Home app): {what}'

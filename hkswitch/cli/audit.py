@@ -13,6 +13,7 @@ import click
 
 from hkswitch.cli.layout import columns_of, say
 from hkswitch.cli.options import examples
+from hkswitch.cli.other_host import audit_there
 from hkswitch.model import config_file
 from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
@@ -39,25 +40,32 @@ QUERY: Final = (
 )
 
 
-@click.command(epilog=examples("sudo hkswitch audit", "sudo hkswitch audit fileserver"))
+@click.command(
+    epilog=examples(
+        "sudo hkswitch audit", "sudo hkswitch audit fileserver", "sudo hkswitch audit --bridge homelab"
+    )
+)
 @click.argument("group", required=False, metavar="[GROUP]")
-def audit(group: str | None) -> None:
+@click.option("--bridge", metavar="BRIDGE", help="Show only the requests of this bridge of another host")
+def audit(group: str | None, bridge: str | None) -> None:
     """Show the audit log of the root helper.
 
-    The helper logs each decision before it acts on it, and then the result. This command runs journalctl;
-    root and members of the groups adm and systemd-journal may read the journal.
+    The helper logs each decision before it acts on it, and then the result; of a group that another host
+    runs, the helper there does. This command runs journalctl; root and members of the groups adm and
+    systemd-journal may read the journal.
     """
-    show_journal(group)
+    show_journal(group, bridge)
 
 
-def journalctl(group: str | None, *options: str) -> list[str]:
-    """Return the command that shows the audit log, or the part about one group."""
-    # The name cannot be mistaken for an option: HKSWITCH_GROUP= comes before it.
-    matches = (*QUERY, *(() if group is None else (f"HKSWITCH_GROUP={group}",)))
+def journalctl(group: str | None, *options: str, bridge: str | None = None) -> list[str]:
+    """Return the command that shows the audit log, or the part about one group or for one bridge."""
+    # No name can be mistaken for an option: the name of a field comes before it.
+    fields = (("HKSWITCH_GROUP", group), ("HKSWITCH_BRIDGE", bridge))
+    matches = (*QUERY, *(f"{field}={value}" for field, value in fields if value is not None))
     return [JOURNALCTL, "--no-pager", *options, *matches]
 
 
-def show_journal(group: str | None) -> NoReturn:
+def show_journal(group: str | None, bridge: str | None = None) -> NoReturn:
     """Show the audit log, and exit.
 
     Raises `Failure` if this user may not read the journal, if journalctl cannot be started, or if the group
@@ -65,11 +73,11 @@ def show_journal(group: str | None) -> NoReturn:
     """
     check_right()
     try:
-        if group is not None and not _may_be_configured(group):
-            _check_for_lines(group)
+        if group is not None:
+            _check_group(group)
     except (OSError, ValueError) as error:
         raise _cannot_start(error) from None
-    show_lines_of(journalctl(group))
+    show_lines_of(journalctl(group, bridge=bridge))
 
 
 def check_right() -> None:
@@ -108,12 +116,19 @@ def _cannot_start(error: Exception) -> Failure:
     return Failure(f"cannot start {JOURNALCTL}: {getattr(error, 'strerror', None) or error}")
 
 
-def _may_be_configured(group: str) -> bool:
-    """Whether the group is in the configuration; an invalid configuration may contain any group."""
+def _check_group(group: str) -> None:
+    """Print a note about a group that another host runs. Raises `Failure` for one that is not known at all.
+
+    An invalid configuration may contain any group.
+    """
     try:
-        return group in {each.id for each in config_file.read(config_file.DEFAULT).groups}
+        found = config_file.read(config_file.DEFAULT).group(group)
     except (ConfigError, ConfigUnreadable):
-        return True
+        return
+    if found is None:
+        _check_for_lines(group)
+    elif (place := found.elsewhere) is not None:
+        say(f"hkswitch: {audit_there(place.host.name, place.group)}", err=True)
 
 
 def _check_for_lines(group: str) -> None:

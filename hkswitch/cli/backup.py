@@ -1,4 +1,4 @@
-"""`hkswitch backup`: writes the config, the bridge's state and its siblings into one file.
+"""`hkswitch backup`: writes the config, the bridge's state and its keys for other hosts into one file.
 
 The daemon may run meanwhile: it replaces each of its files as a whole.
 """
@@ -15,6 +15,7 @@ from hkswitch.backup.backup_file import write_backup
 from hkswitch.backup.backup_format import Backup, SavedFile
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples, state_option
+from hkswitch.cli.saved_hosts import saved_hosts
 from hkswitch.cli.state_folder import only_root
 from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.daemon import assumed_states
@@ -31,7 +32,7 @@ CONFIG_PART: Final = "config.yaml"
 STATE_PART: Final = state_file.FILE_NAME
 ASSUMED_PART: Final = assumed_states.FILE_NAME
 PARTS: Final = frozenset({CONFIG_PART, STATE_PART, ASSUMED_PART})
-"""The names of the files in a backup that this version knows."""
+"""The names of the files in a backup that this version knows, besides those of other hosts."""
 
 _DOING: Final = "back up hkswitch"
 
@@ -52,8 +53,8 @@ class Gathered(NamedTuple):
 def backup(file: Path, config_file: Path, state_folder: Path) -> None:
     """Back up the configuration, keys and pairings.
 
-    FILE is a new file that only root can read: it contains the bridge's private keys, and the commands of
-    your groups. The service may keep running.
+    FILE is a new file that only root can read: it contains the bridge's private keys, also those for other
+    hosts, and the commands of your groups. The service may keep running.
     """
     only_root(_DOING, config_file, state_folder)
     refuse_stream(file)
@@ -91,7 +92,8 @@ def gather(config_file: Path, state_folder: Path) -> Gathered:
             raise _no_bridge(state_folder)
         assumed, note = _assumed(state_folder)
     files = {CONFIG_PART: SavedFile(contents, mode), STATE_PART: SavedFile(encode(stored))}
-    return Gathered(config, stored, files | assumed, note)
+    hosts, notes = saved_hosts(config, config_file.parent)
+    return Gathered(config, stored, files | assumed | hosts, (*note, *notes))
 
 
 def config_mode(mode: int) -> int:

@@ -1,8 +1,8 @@
 """`hkswitch check`: validates the configuration.
 
 It also warns about dangerous units, about units, container engines, users and directories that this machine
-lacks, about containers of quadlets, about programs that root does not trust, and about rules and an alert
-command that cannot work here; and if root asks, about containers that do not exist.
+lacks, about containers of quadlets, about programs that root does not trust, about rules and an alert command
+that cannot work here, and about other hosts; and if root asks, about containers that do not exist.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from hkswitch.cli.check_hosts import host_warnings, unused_hosts
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples
@@ -37,10 +38,13 @@ def check(config_file: Path) -> None:
     about units, container engines, users and directories that do not exist on this machine, about containers
     of quadlets, about programs that root would run although other users can write them, about limits of
     restart_when that cannot be measured, and about an alert_command that cannot run. With sudo, also about
-    containers and compose projects that do not exist.
+    containers and compose projects that do not exist. Of other hosts, it warns about missing keys, and notes
+    those without groups; it does not connect to them.
     """
     contents = config_bytes(config_file)
-    print_warnings(contents, parse(contents, str(config_file)), config_file)
+    config = parse(contents, str(config_file))
+    print_warnings(contents, config, config_file)
+    _print_each("note", unused_hosts(entries_of(read(contents, [])), config), config_file)
     say("configuration OK")
 
 
@@ -53,10 +57,16 @@ def print_warnings(contents: bytes, config: Config, config_file: Path) -> None:
     of_machine = (*_of_machine(groups, config), *_missing_units(groups, config, states))
     of_engines = (*_containers(groups, config, states), *_missing_containers(groups, config))
     of_alerts = (*_of_rules(groups, config), *_of_alert_command(top, config))
-    for found in sorted((*warnings(contents, config), *of_machine, *of_engines, *of_alerts)):
-        # As compilers print them, so that editors can jump there.
+    of_hosts = host_warnings(top, config)
+    all_of_them = (*warnings(contents, config), *of_machine, *of_engines, *of_alerts, *of_hosts)
+    _print_each("warning", sorted(all_of_them), config_file)
+
+
+def _print_each(kind: str, problems: Iterable[Problem], config_file: Path) -> None:
+    """Print problems as compilers do, so that editors can jump there."""
+    for found in problems:
         place = f"{config_file}:{found.line}:{found.column}"
-        say(f"{place}: warning: {found.path}: {found.message}", err=True)
+        say(f"{place}: {kind}: {found.path}: {found.message}", err=True)
 
 
 def _of_machine(groups: Mapping[str, Node], config: Config) -> Iterator[Problem]:
@@ -167,7 +177,7 @@ def _missing_containers(groups: Mapping[str, Node], config: Config) -> Iterator[
 
 def _of_rules(groups: Mapping[str, Node], config: Config) -> Iterator[Problem]:
     """Yield the limits of rules that cannot be measured on this machine, and the units that do not count."""
-    ruled = [group for group in config.groups if group.restart_when]
+    ruled = [group for group in config.local_groups if group.restart_when]
     if not ruled:
         return
     from hkswitch.doctor import measuring  # noqa: PLC0415 -- few groups have a rule

@@ -65,16 +65,20 @@ def make_change(original: Original, data: bytes) -> None:
     original.replace(data)
 
 
-def apply_change(file: Path) -> None:
-    """Have the daemon apply the service's config, or print how to do so. Raises `Failure`."""
+def apply_change(file: Path) -> bool:
+    """Have the daemon apply the service's config, or print how to do so; return whether it did.
+
+    Raises `Failure`.
+    """
     if not is_of_service(file):
         say(f"Not applied: hkswitch reads {configs.DEFAULT}.")
-        return
+        return False
     try:
         note = request_reload(STATE_FOLDER)
     except NoDaemon:
         say(NOT_RUNNING)
+        return False
     except Failure as failure:
         raise Failure(f"{file} is changed, but not applied: {failure}", failure.exit_code) from failure
-    else:
-        say(f"reloaded: {note}" if note else "reloaded")
+    say(f"reloaded: {note}" if note else "reloaded")
+    return True

@@ -134,7 +134,7 @@ class _Terminal:
             bridge = replace(bridge, addresses=(self.address,))
         if self.port is not None:
             bridge = replace(bridge, port=self.port)
-        return Config(bridge, config.groups)
+        return Config(bridge, config.groups, hosts=config.hosts)
 
     def reloading(self) -> None:
         pass  # the client that requested it prints the outcome

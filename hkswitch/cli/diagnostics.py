@@ -42,7 +42,7 @@ LIBRARIES: Final = ("HAP-python", "zeroconf", "sdbus", "cryptography", "h11", "P
 
 HEADER: Final = """\
 hkswitch diagnostics, {now}
-Contains names of services, containers, groups, users and interfaces, addresses of this machine, and logs.
+Contains names of services, containers, groups, hosts, users and interfaces, addresses of this machine, logs.
 Contains no setup codes, keys, complete controller IDs or command arguments.
 Read it before you share it."""
 
@@ -139,6 +139,8 @@ def config_lines(config: Config | Failure) -> Iterator[str]:
     yield f"bridge {bridge.name}: {', '.join(where)}, port {bridge.port}"
     if config.alert_command:
         yield f"alert_command: {_without_arguments(config.alert_command)}"
+    for host in config.hosts:
+        yield f"host {host.name}: {host.ssh}"
     for group in config.groups:
         yield from _group_lines(group)
 
@@ -153,7 +155,8 @@ def _group_lines(group: Group) -> Iterator[str]:
     actions = "/".join(sorted(group.actions))
     restart = ", with a restart switch" if group.restart else ""
     sensor = f", with a {group.alert} sensor" if group.alert else ""
-    yield f"group {group.id} ({group.name}): {group.type}, {actions}{restart}{sensor}"
+    place = f"{group.elsewhere}" if group.elsewhere else actions  # the config there has the actions
+    yield f"group {group.id} ({group.name}): {group.type}, {place}{restart}{sensor}"
     if group.restart_when:
         limits = (f"{key} {value}" for key, value in asdict(group.restart_when).items() if value is not None)
         yield f"  restart_when: {', '.join(limits)}"
@@ -179,9 +182,9 @@ def _section(name: str, lines: Iterable[str]) -> str:
 
 
 async def versions_with(config: Config | Failure) -> list[str]:
-    """Return the versions of everything that takes part, with the engines that the configuration names."""
+    """Return the versions of everything that takes part, with ssh and engines if the config needs them."""
     sudo, *_ = sudo_command()
-    groups = () if isinstance(config, Failure) else config.groups
+    groups, hosts = ((), ()) if isinstance(config, Failure) else (config.groups, config.hosts)
     engines = dict.fromkeys(group.engine for group in groups if group.contained)
     return [
         f"hkswitch {__version__}",
@@ -189,6 +192,7 @@ async def versions_with(config: Config | Failure) -> list[str]:
         f"{_release()}, Linux {platform.release()}, {platform.machine()}",
         *await _output_of("systemctl", "--version", most=1),
         *await _output_of(sudo, "--version", most=1),
+        *(await _output_of("ssh", "-V", most=1) if hosts else ()),
         *[line for engine in engines for line in await _output_of(engine, "--version", most=1)],
         *(f"{name} {metadata.version(name)}" for name in LIBRARIES),
     ]

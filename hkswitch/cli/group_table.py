@@ -8,8 +8,7 @@ from rich.text import Text
 from hkswitch.cli.layout import cells, wrapped
 from hkswitch.protocol.report import is_contained
 
-HEADINGS: Final = ("group", "name", "state", "units", "last action")
-STATE_COLUMN: Final = HEADINGS.index("state")
+HEADINGS: Final = ("group", "name", "host", "state", "units", "last action")
 UNITS_AND_CONTAINERS: Final = "units and containers"
 """The heading in place of `units` if a group has containers: only their names have a slash."""
 GAP_CELLS: Final = 2
@@ -26,26 +25,34 @@ class GroupRow(NamedTuple):
     style: str
     units: tuple[str, ...]
     last_action: str
+    host: str = ""
+    """The host that runs it; if no group has one, the table is without this column."""
 
 
 def group_lines(rows: Sequence[GroupRow], columns: int) -> Iterator[Text]:
     """Yield the lines for a terminal of this width. Only words longer than a line exceed it."""
-    cells_of_rows = [_cells_of(row) for row in rows]
     headings = _headings(rows)
-    widths = _widths(cells_of_rows, headings, columns)
+    cells_of_rows = [tuple(_cells_of(row)[heading] for heading in headings) for row in rows]
+    shown = [*headings.values()]
+    widths = _widths(cells_of_rows, shown, columns)
     if widths is None:
         for row in rows:
             yield from _below(row, columns)
         return
-    yield Text(_line(headings, widths), "bold")
+    yield Text(_line(shown, widths), "bold")
+    state_column = shown.index("state")
     for row, texts in zip(rows, cells_of_rows, strict=True):
-        yield from _beside(row, texts, widths)
+        yield from _beside(row, texts, widths, state_column)
 
 
-def _headings(rows: Sequence[GroupRow]) -> tuple[str, ...]:
+def _headings(rows: Sequence[GroupRow]) -> dict[str, str]:
+    """Return the columns, each with its heading."""
+    headings = {heading: heading for heading in HEADINGS}
     if any(has_container(row.units) for row in rows):
-        return tuple(UNITS_AND_CONTAINERS if heading == "units" else heading for heading in HEADINGS)
-    return HEADINGS
+        headings["units"] = UNITS_AND_CONTAINERS
+    if not any(row.host for row in rows):
+        del headings["host"]
+    return headings
 
 
 def has_container(members: Iterable[str]) -> bool:
@@ -53,9 +60,10 @@ def has_container(members: Iterable[str]) -> bool:
     return any(is_contained(member.partition(" ")[0]) for member in members)
 
 
-def _cells_of(row: GroupRow) -> tuple[list[str], ...]:
-    """Return the lines of each cell."""
-    return [row.id], [row.name], [row.state], [*row.units], [row.last_action]
+def _cells_of(row: GroupRow) -> dict[str, list[str]]:
+    """Return the lines of each cell, by its column."""
+    texts = [row.id], [row.name], [row.host], [row.state], [*row.units], [row.last_action]
+    return dict(zip(HEADINGS, texts, strict=True))
 
 
 def _widths(rows: Sequence[tuple[list[str], ...]], headings: Sequence[str], columns: int) -> list[int] | None:
@@ -66,7 +74,7 @@ def _widths(rows: Sequence[tuple[list[str], ...]], headings: Sequence[str], colu
     ]
     excess = sum(natural) + GAP_CELLS * (len(headings) - 1) - columns
     for heading, least_cells in (("last action", LEAST_ACTION_CELLS), ("name", 0)):
-        at = HEADINGS.index(heading)
+        at = headings.index(heading)
         words = [word for row in rows for text in row[at] for word in text.split()]
         needed = max(min(least_cells, natural[at]), *(cells(word) for word in (*words, heading)))
         if excess > 0:
@@ -76,12 +84,14 @@ def _widths(rows: Sequence[tuple[list[str], ...]], headings: Sequence[str], colu
     return natural if excess <= 0 else None
 
 
-def _beside(row: GroupRow, texts: tuple[list[str], ...], widths: Sequence[int]) -> Iterator[Text]:
+def _beside(
+    row: GroupRow, texts: tuple[list[str], ...], widths: Sequence[int], state_column: int
+) -> Iterator[Text]:
     laid_out = [
         [line for text in each for line in wrapped(text, width, 0)]
         for each, width in zip(texts, widths, strict=True)
     ]
-    start = sum(widths[:STATE_COLUMN]) + GAP_CELLS * STATE_COLUMN
+    start = sum(widths[:state_column]) + GAP_CELLS * state_column
     for number in range(max(map(len, laid_out))):
         line = Text(_line([each[number] if number < len(each) else "" for each in laid_out], widths))
         if number == 0:
@@ -99,7 +109,7 @@ def _below(row: GroupRow, columns: int) -> Iterator[Text]:
     yield Text.assemble((row.id, "bold"), *(("  ", (row.state, row.style)) if fits else ()))
     if not fits:
         yield from _indented(row.state, columns, row.style)
-    for text in (row.name, *row.units, row.last_action):
+    for text in (row.name, row.host and f"on {row.host}", *row.units, row.last_action):
         if text:
             yield from _indented(text, columns)
 

@@ -12,20 +12,21 @@ from hkswitch import __version__
 from hkswitch.control import STATE_FOLDER
 from hkswitch.model.restart_rule_events import GIVEN_UP
 from hkswitch.model.unit_state import LoadState, UnitState
-from hkswitch.protocol.report import STARTING, BridgeReport, Report, is_contained
+from hkswitch.protocol.report import STARTING, BridgeReport, GroupReport, Report, is_contained
 
 RESTART: Final = "run `sudo systemctl restart hkswitch`"
 DOCTOR: Final = "run `sudo hkswitch doctor`"
 
 MOST_UNITS_NAMED: Final = 5
 MOST_TROUBLES_NAMED: Final = 5
+MOST_HOSTS_NAMED: Final = 5
 _BROKEN: Final = frozenset({LoadState.NOT_FOUND, LoadState.MASKED, LoadState.BAD_SETTING, LoadState.ERROR})
 
 
 def problems(report: Report) -> list[str]:
     """Return the problems of the service's bridge and its groups; none if all is well."""
     bridge = () if report.bridge is None else _of_bridge(report.bridge)
-    return [*bridge, *_of_members(report), *_of_troubles(report)]
+    return [*bridge, *_of_hosts(report), *_of_members(report), *_of_troubles(report)]
 
 
 def _of_bridge(bridge: BridgeReport) -> Iterator[str]:
@@ -44,27 +45,38 @@ def _of_bridge(bridge: BridgeReport) -> Iterator[str]:
         yield f"the bridge waits for a network; {DOCTOR}"
 
 
+def _of_hosts(report: Report) -> Iterator[str]:
+    """Yield the hosts with a problem; the lines about hosts have the reasons."""
+    names = [host.name for host in report.hosts if host.problem and report.bridge is not None]
+    for name in names[:MOST_HOSTS_NAMED]:
+        yield f"host {name} has a problem; run `sudo hkswitch host test {name}`"
+    if (more := len(names) - MOST_HOSTS_NAMED) > 0:
+        yield f"and {more} more of these; {DOCTOR}"
+
+
 def _of_members(report: Report) -> Iterator[str]:
     """Yield the members that cannot be used, each problem with its first group; only the first of many."""
-    broken: dict[str, tuple[str, str, UnitState]] = {}
+    broken: dict[tuple[str, str], tuple[GroupReport, str, UnitState]] = {}
     for group in report.groups:
         for member, state in group.units.items():
             if subject := _broken_part(member, state):
-                broken.setdefault(subject, (group.id, member, state))
+                broken.setdefault((group.host, subject), (group, member, state))
     if broken and _is_unused_example(report):
         yield "these are the example groups; replace them with `sudo hkswitch add`"
         return
-    for group_id, member, state in islice(broken.values(), MOST_UNITS_NAMED):
-        yield f"group {group_id}: {_problem_of_member(member, state)}"
+    for group, member, state in islice(broken.values(), MOST_UNITS_NAMED):
+        there = f"{member} is {state} on {group.host}; there, {DOCTOR}"
+        yield f"group {group.id}: {there if group.host else _problem_of_member(member, state)}"
     if (more := len(broken) - MOST_UNITS_NAMED) > 0:
         yield f"and {more} more of these; {DOCTOR}"
 
 
 def _of_troubles(report: Report) -> Iterator[str]:
     """Yield the groups in trouble; the lines below the groups have the reasons. Only the first of many."""
-    troubled = [group.id for group in report.groups if group.trouble]
-    for group_id in troubled[:MOST_TROUBLES_NAMED]:
-        yield f"group {group_id} is in trouble; run `sudo hkswitch logs {group_id}`"
+    troubled = [group for group in report.groups if group.trouble]
+    for group in troubled[:MOST_TROUBLES_NAMED]:
+        logs = f"run `sudo hkswitch logs {group.group or group.id}`"
+        yield f"group {group.id} is in trouble; {f'on {group.host}, ' if group.host else ''}{logs}"
     if (more := len(troubled) - MOST_TROUBLES_NAMED) > 0:
         yield f"and {more} more of these; run `hkswitch alerts`"
     for group in report.groups:

@@ -11,10 +11,11 @@ import click
 from hkswitch.cli import audit
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples
+from hkswitch.cli.other_host import log_there
 from hkswitch.containers.members import Member
 from hkswitch.control import STATE_FOLDER, client, socket_of
 from hkswitch.model import config_file
-from hkswitch.model.errors import Failure
+from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import MOST_DETACHED, Engine
 from hkswitch.protocol.report import unknown_group
 from hkswitch.unit_names import systemctl
@@ -43,7 +44,7 @@ def logs(group: str, lines: int, *, follow: bool) -> None:
     Shows the log of its units or commands together with the records of the root helper, in the order of time.
     This command runs journalctl; root and members of the groups adm and systemd-journal may read the journal.
     The log of a container is there only if its engine writes it to the journal; a note has the command that
-    shows it otherwise.
+    shows it otherwise. The log of a group that another host runs is on that host.
     """
     members = members_of(group)
     audit.check_right()
@@ -60,15 +61,28 @@ def logs(group: str, lines: int, *, follow: bool) -> None:
 def members_of(group_id: str) -> tuple[str, ...]:
     """Return a group's units and containers, none if it has commands, from the daemon or from the config.
 
-    Raises `Failure` if there is no such group.
+    Raises `Failure` if there is no such group, or if another host runs it.
     """
-    try:
-        known = {each.id: tuple(each.units) for each in client.ask_report(socket_of(STATE_FOLDER)).groups}
-    except Failure:
-        known = {each.id: each.members for each in config_file.read(config_file.DEFAULT).groups}
+    known = _known_groups()
     if group_id not in known:
         raise unknown_group(group_id, known)
-    return known[group_id]
+    host, id_there, members = known[group_id]
+    if host:
+        why = f"the host {host} runs it; {log_there(host, id_there)}"
+        raise Failure(f"cannot show the log of {group_id}: {why}", Exit.UNAVAILABLE)
+    return members
+
+
+def _known_groups() -> dict[str, tuple[str, str, tuple[str, ...]]]:
+    """Return the host of each group, its id there, and its members. Raises `Failure`."""
+    try:
+        groups = client.ask_report(socket_of(STATE_FOLDER)).groups
+    except Failure:
+        config = config_file.read(config_file.DEFAULT)
+        places = {each.id: each.elsewhere for each in config.groups}
+        where = {each: (at.host.name, at.group) if at else ("", "") for each, at in places.items()}
+        return {each.id: (*where[each.id], each.members) for each in config.groups}
+    return {each.id: (each.host, each.group, tuple(each.units)) for each in groups}
 
 
 def note_on(contained: Member) -> str:

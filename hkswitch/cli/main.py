@@ -67,7 +67,7 @@ class LazyGroup(click.Group):
         "check": LazyCommand("hkswitch.cli.check:check", "Validate the configuration"),
         "reload": LazyCommand("hkswitch.cli.reload:reload", "Apply a changed configuration"),
         "doctor": LazyCommand("hkswitch.cli.doctor:doctor", "Diagnose problems and suggest fixes"),
-        "add": LazyCommand("hkswitch.cli.add:add", "Add a group of units and containers"),
+        "add": LazyCommand("hkswitch.cli.add:add", "Add a group of units and containers, or of another host"),
         "remove": LazyCommand("hkswitch.cli.remove:remove", "Remove groups from the configuration"),
         "edit": LazyCommand("hkswitch.cli.edit:edit", "Edit the configuration"),
         "host": LazyCommand("hkswitch.cli.host:host", "Connect bridges and other hosts over SSH"),

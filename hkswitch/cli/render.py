@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from hkswitch.cli.group_table import GroupRow, group_lines, has_container
+from hkswitch.cli.host_table import host_lines
 from hkswitch.cli.layout import NARROWEST_COLUMNS, duration, wrapped
 from hkswitch.cli.rich_console import FittedConsole
 from hkswitch.control import START_SERVICE, STATE_FOLDER
@@ -49,12 +50,12 @@ def rendered(
     *,
     daemon_ended: bool = False,
 ) -> RenderableType:
-    """Return lines about the bridge, the groups, why states are unknown, and troubles and rules.
+    """Return lines about the bridge, the hosts, the groups, why states are unknown, and troubles and rules.
 
     The lines break between words to fit in `columns`; only a longer word leaves a longer line.
     `daemon_ended`: whether the daemon has exited since this report. `state_folder`: for suggested commands.
     """
-    rows = [_row(group, now_unix_seconds) for group in report.groups]
+    rows = [_row(group, now_unix_seconds) for group in sorted(report.groups, key=_place)]
     if daemon_ended:
         lines = [Text(DAEMON_ENDED, "yellow"), Text()]
     elif report.bridge is None:
@@ -63,6 +64,7 @@ def rendered(
         lines = _bridge_lines(report.bridge, now_unix_seconds, state_folder)
     return Group(
         *(_fit(line, columns) for line in lines),
+        *_hosts(report, now_unix_seconds, columns),
         *group_lines(rows, columns),
         *(_fit(line, columns) for line in _below(report, now_unix_seconds)),
     )
@@ -70,6 +72,22 @@ def rendered(
 
 def _fit(line: Text, columns: int) -> Text:
     return Text("\n".join(wrapped(line.plain, columns)), line.style)
+
+
+def _hosts(report: Report, now_unix_seconds: float, columns: int) -> Iterator[Text]:
+    """Yield the lines about other hosts; without the daemon, which connects to them, there are none."""
+    if report.bridge is None or not report.hosts:
+        return
+    yield from host_lines(report.hosts, {group.host for group in report.groups}, now_unix_seconds, columns)
+    for host in report.hosts:
+        if host.problem:
+            yield _fit(Text(f"host {host.name}: {host.problem}", TROUBLE_STYLE), columns)
+    yield Text()
+
+
+def _place(group: GroupReport) -> str:
+    """Return the place of a group, by which they are sorted: this machine's come first."""
+    return group.host
 
 
 def _row(group: GroupReport, now_unix_seconds: float) -> GroupRow:
@@ -80,6 +98,7 @@ def _row(group: GroupReport, now_unix_seconds: float) -> GroupRow:
         STATE_STYLES[group.state],
         tuple(f"{unit} {state}" for unit, state in group.units.items()),
         _last(group.last_action, now_unix_seconds),
+        group.host,
     )
 
 
@@ -100,12 +119,17 @@ def _troubles(report: Report, now_unix_seconds: float) -> Iterator[Text]:
 
 
 def _reasons(report: Report) -> list[Text]:
-    """Return each reason once, with its groups; the bridge's lines have the long reason of a helper."""
+    """Return each reason once, with its groups; lines above have the long reason of a helper or a host."""
     helper = report.bridge.helper if report.bridge else ""
+    away = {host.name for host in report.hosts if host.problem and not host.connected_since_unix_seconds}
     unknown: dict[str, list[str]] = {}
     for group in report.groups:
-        if group.why:
-            why = f"{NO_HELPER}, see above" if helper and group.why.startswith(NO_HELPER) else group.why
+        why = group.why
+        if helper and why.startswith(NO_HELPER):
+            why = f"{NO_HELPER}, see above"
+        elif report.bridge is not None and why and group.host in away:
+            why = f"the host {group.host} is not connected, see above"
+        if why:
             unknown.setdefault(why, []).append(group.id)
     return [Text(f"{', '.join(ids)}: {why}", STATE_STYLES[None]) for why, ids in unknown.items()]
 

@@ -24,6 +24,7 @@ from hkswitch.backup.replacement import (
     remove_unfinished,
     replace_all,
 )
+from hkswitch.cli import saved_hosts
 from hkswitch.cli.backup import ASSUMED_PART, CONFIG_PART, PARTS, STATE_PART, config_mode, refuse_stream
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples, state_option
@@ -94,6 +95,11 @@ def restore(file: Path, config_file: Path, state_folder: Path) -> None:
     restored = {group.id for group in saved.config.groups}
     if gone := [group_id for group_id in before if group_id not in restored]:
         say(f"Not in the backup, so phones forget their rooms: {', '.join(gone)}.")
+    is_service = state_folder == STATE_FOLDER
+    for line in saved_hosts.after_restore(
+        saved.backup, saved.config, config_file.parent, is_service=is_service
+    ):
+        say(line)
     for line in _next(result, kept, state_folder):
         say(line)
 
@@ -111,8 +117,10 @@ def read_saved(file: Path) -> Saved:
         first = str(error).splitlines()[0]
         why = f"this version does not accept the configuration in {file} ({first})"
         raise refused(_DOING, f"{why}; install the version that made it, {backup.made_by}") from error
+    saved_hosts.check_hosts(str(file), backup, config)
+    known = PARTS | saved_hosts.parts_of(config)
     left_out = [
-        f"{name}: this version of hkswitch does not know it" for name in backup.files if name not in PARTS
+        f"{name}: this version of hkswitch does not know it" for name in backup.files if name not in known
     ]
     assumed: tuple[str, ...] = ()
     if ASSUMED_PART in backup.files:
@@ -163,10 +171,13 @@ def _replace(saved: Saved, result: RestoredState, config_file: Path, state_folde
     state = SavedFile(encode(result.stored))
     if len(state.contents) > state_file.LARGEST_BYTES:
         raise refused(_DOING, "the bridge's state would become too large")
-    # The config is first: with another bridge's config, phones would forget the accessories of this one.
+    # The config is before the state: with another's config, phones would forget the bridge's accessories.
     contents, mode = saved.backup.files[CONFIG_PART]
-    config = NewFile(config_file, SavedFile(contents, config_mode(mode)), _group_id())
+    group_id, settings = _group_id(), config_file.parent
+    config = NewFile(config_file, SavedFile(contents, config_mode(mode)), group_id)
+    hosts = saved_hosts.new_files(saved.backup, saved.config, settings, group_id)
     new = [
+        *hosts,
         config,
         NewFile(state_folder / state_file.FILE_NAME, state),
         NewFile(state_folder / state_file.BACKUP_NAME, state),
@@ -174,14 +185,15 @@ def _replace(saved: Saved, result: RestoredState, config_file: Path, state_folde
     if not result.is_newer_here:  # otherwise what is on, is on now, and not as when the backup was made
         assumed = saved.backup.files.get(ASSUMED_PART)
         assumed = None if assumed is None else SavedFile(assumed.contents)
-        new.insert(1, NewFile(state_folder / ASSUMED_PART, assumed))
+        new.insert(len(hosts) + 1, NewFile(state_folder / ASSUMED_PART, assumed))
     remove_unfinished([state_folder / ASSUMED_PART, *(each.path for each in new)])
     old = Replaced.read([each.path for each in new], _DOING)
     kept = _new_folder(config_file.parent) if old.files else None
     if kept is not None:
         old.keep(kept)
     try:
-        replace_all(new, kept)
+        with saved_hosts.folders_for(hosts, settings, group_id):
+            replace_all(new, kept)
     except NotPutBack:
         raise
     except BaseException:
@@ -226,6 +238,8 @@ def _report(
     ids = [each.id for each in result.stored.controllers]
     paired = f"{counted(len(ids), 'controller')} ({some(ids)})" if ids else "no controller"
     yield f"  bridge {result.stored.device_id}: {paired}"
+    if hosts := saved_hosts.hosts_in(backup, saved.config):
+        yield f"  keys for other hosts: {', '.join(host.name for host in hosts)}"
     if saved.assumed_groups and not result.is_newer_here:
         yield f"  assumed to be on: {', '.join(saved.assumed_groups)}"
     for controller in result.removed:

@@ -23,6 +23,7 @@ from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import Engine
 from hkswitch.model.unit_state import GroupState, UnitState
+from hkswitch.protocol.host_report import HostReport
 from hkswitch.protocol.report import GroupReport, Report, as_object, unknown_group
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 ASK_DAEMON_AGAIN_SECONDS: Final = 1.0
 """The interval between attempts to reconnect to a daemon that has exited; a restart takes a few seconds."""
+
+ONLY_DAEMON: Final = "only the daemon connects to other hosts"
+NOT_ASKED: Final = "the daemon is not running"
 
 
 class WatchedReport(NamedTuple):
@@ -51,10 +55,10 @@ def status(
 ) -> None:
     """Show each group with its units and containers.
 
-    With one GROUP, the exit code is 0 if it is on, and 3 if not. While the service is stopped, the states
-    come from systemd, and for root also from container engines; only then is --config read. Problems, if
-    there are any, are listed at the end, with their remedies. --watch needs a running daemon, and reconnects
-    when it restarts.
+    Other hosts come first, each with its connection. With one GROUP, the exit code is 0 if it is on, and 3 if
+    not. While the service is stopped, the states come from systemd, and for root also from container engines,
+    and those of other hosts are unknown; only then is --config read. Problems, if there are any, are listed
+    at the end, with their remedies. --watch needs a running daemon, and reconnects when it restarts.
     """
     groups = tuple(dict.fromkeys(groups))
     if watched:
@@ -116,22 +120,27 @@ async def from_systemd(config_file: Path) -> Report:
 
     config = await read_within(config_file, CONFIG_TIMEOUT_SECONDS)
     with await Systemd.connect() as systemd:
-        states = await _states(systemd, config.groups)
-    groups = (
-        GroupReport(
-            id=group.id,
-            name=group.name,
-            state=group.state(states, None),
-            since_unix_seconds=0,
-            units={member: states[member] for member in group.members if member in states},
-            commands=group.commands is not None,
-            why="" if states.keys() >= {*group.contained} else _only_root(group.engine),
-            assumed=group.assume_state,
-            momentary=group.momentary,
-        )
-        for group in config.groups
+        states = await _states(systemd, config.local_groups)
+    groups = tuple(_group_report(group, states) for group in config.groups)
+    hosts = (HostReport(host.name, host.ssh, problem=NOT_ASKED) for host in config.hosts)
+    return Report(None, groups, tuple(hosts))
+
+
+def _group_report(group: "Group", states: Mapping[str, UnitState]) -> GroupReport:
+    if (place := group.elsewhere) is not None:
+        unknown = GroupReport(group.id, group.name, None, 0, {}, why=ONLY_DAEMON)
+        return unknown._replace(host=place.host.name, group=place.group)
+    return GroupReport(
+        id=group.id,
+        name=group.name,
+        state=group.state(states, None),
+        since_unix_seconds=0,
+        units={member: states[member] for member in group.members if member in states},
+        commands=group.commands is not None,
+        why="" if states.keys() >= {*group.contained} else _only_root(group.engine),
+        assumed=group.assume_state,
+        momentary=group.momentary,
     )
-    return Report(None, tuple(groups))
 
 
 def _only_root(engine: Engine) -> str:
@@ -195,17 +204,23 @@ def watch_reports(state_folder: Path, group_ids: Collection[str]) -> Iterator[Wa
 
 
 def _present(report: Report, group_ids: Collection[str]) -> Report:
-    """Return the report on those of these groups that still exist: a reload may remove one.
+    """Return the report on those of these groups that still exist, and their hosts: a reload may remove one.
 
-    If none is named, on all groups.
+    If none is named, on all groups and all hosts.
     """
+    if not group_ids:
+        return report
     known = {group.id: group for group in report.groups}
-    return report._replace(
-        groups=tuple(known[group_id] for group_id in group_ids or known if group_id in known)
-    )
+    groups = tuple(known[group_id] for group_id in group_ids if group_id in known)
+    used = {group.host for group in groups}
+    return report._replace(groups=groups, hosts=tuple(host for host in report.hosts if host.name in used))
 
 
 def without_daemon(report: Report) -> Report:
     """Reduce a report to the facts that stay true after the daemon has exited: which groups exist."""
-    groups = (GroupReport(each.id, each.name, None, 0, {}, commands=each.commands) for each in report.groups)
-    return Report(None, tuple(groups))
+    groups = (
+        GroupReport(each.id, each.name, None, 0, {}, commands=each.commands, host=each.host, group=each.group)
+        for each in report.groups
+    )
+    hosts = (HostReport(host.name, host.ssh, problem=NOT_ASKED) for host in report.hosts)
+    return Report(None, tuple(groups), tuple(hosts))

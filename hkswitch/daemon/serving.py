@@ -32,6 +32,7 @@ from hkswitch.model.unit_state import Action, ActionResult, Sample
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.alert_report import AlertReport, reports_of
 from hkswitch.protocol.control import SetupInfo
+from hkswitch.protocol.host_report import MOST_HOSTS, HostReport
 from hkswitch.protocol.report import STARTING, BridgeReport, PairedController, Report
 
 RELOAD_AGAIN_SECONDS: Final = 60.0
@@ -167,7 +168,14 @@ class Serving:
             network=printable_line(self._location.waits_for or ("" if self._location.endpoint else STARTING)),
             identity=printable_line(self._bridge.identity_conflict),
         )
-        return Report(bridge, self.switchboard.report(self._note_of), self._host.remote_hosts())
+        return Report(bridge, self.switchboard.report(self._note_of), self._hosts())
+
+    def _hosts(self) -> tuple[HostReport, ...]:
+        """Return how the other hosts are; the daemon connects to none that has no groups."""
+        used = self._host.remote_hosts()
+        names = {host.name for host in used}
+        others = (HostReport(each.name, each.ssh) for each in self._config.hosts if each.name not in names)
+        return tuple(sorted([*used, *others][:MOST_HOSTS]))
 
     def _note_of(self, group_id: str) -> GroupNote:
         return GroupNote(self.alerts.trouble_of(group_id), self._rules.description(group_id))

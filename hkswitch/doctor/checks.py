@@ -7,12 +7,14 @@ from typing import Final
 
 from hkswitch.doctor.account import pairing, state, user
 from hkswitch.doctor.alert_command import alerts
+from hkswitch.doctor.bridges import bridges
 from hkswitch.doctor.clock import clock
 from hkswitch.doctor.configuration import configuration, trust
 from hkswitch.doctor.containers import containers
 from hkswitch.doctor.context import Context, collect
-from hkswitch.doctor.finding import Check, Finding, Verdict, fail, skip
+from hkswitch.doctor.finding import Check, Finding, Verdict, fail, ok, skip
 from hkswitch.doctor.firewall import firewall
+from hkswitch.doctor.hosts import hosts
 from hkswitch.doctor.mdns import mdns
 from hkswitch.doctor.measuring import rules
 from hkswitch.doctor.network import network, port
@@ -37,6 +39,8 @@ CHECKS: Final[dict[tuple[Check, ...], CheckFunction]] = {
     (Check.CONTAINERS,): containers,
     (Check.RULES,): rules,
     (Check.ALERTS,): alerts,
+    (Check.HOSTS,): hosts,
+    (Check.BRIDGES,): bridges,
     (Check.NETWORK,): network,
     (Check.PORT,): port,
     (Check.MDNS,): mdns,
@@ -54,7 +58,7 @@ async def diagnose(config_file: Path, state_folder: Path) -> tuple[Finding, ...]
 async def check_all(context: Context) -> tuple[Finding, ...]:
     """Return the findings in the order of the checks."""
     found = await asyncio.gather(*(guarded(checks, make, context) for checks, make in CHECKS.items()))
-    return without_repetition(tuple(finding for findings in found for finding in findings))
+    return for_other_bridges(without_repetition(tuple(finding for findings in found for finding in findings)))
 
 
 def without_repetition(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
@@ -65,6 +69,18 @@ def without_repetition(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         return findings
     referring = fail(Check.HELPER, "the daemon cannot start its helper", f"see {causes[0]} above")
     return tuple(referring if finding.check is Check.HELPER else finding for finding in findings)
+
+
+def for_other_bridges(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Demand no bridge of its own from a machine that only those of other hosts use."""
+    verdicts = {finding.check: finding.verdict for finding in findings}
+    if (verdicts.get(Check.SERVICE), verdicts.get(Check.BRIDGES)) != (Verdict.TODO, Verdict.OK):
+        return findings
+    not_needed = {
+        Check.SERVICE: ok(Check.SERVICE, "not enabled, and not needed by the bridges of other hosts"),
+        Check.PAIRING: skip(Check.PAIRING, "this machine has no bridge of its own"),
+    }
+    return tuple(not_needed.get(finding.check, finding) for finding in findings)
 
 
 async def guarded(checks: tuple[Check, ...], make: CheckFunction, context: Context) -> tuple[Finding, ...]:

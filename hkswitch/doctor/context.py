@@ -17,6 +17,7 @@ from hkswitch.model.unit_state import HelperTransport
 from hkswitch.network import addresses
 from hkswitch.network.choice import NoAddress
 from hkswitch.network.endpoint import Endpoint
+from hkswitch.protocol.host_report import HostReport
 from hkswitch.protocol.report import BridgeReport
 
 SHOWN_PROPERTIES: Final = (
@@ -51,6 +52,8 @@ class Context:
     endpoint: Endpoint | Failure
     unit: Mapping[str, str] | Failure
     bridge: BridgeReport | Failure
+    hosts: tuple[HostReport, ...] = ()
+    """The daemon's reports on other hosts, if it can be asked."""
 
     @property
     def is_root(self) -> bool:
@@ -81,6 +84,7 @@ class Context:
 async def collect(config_file: Path, state_folder: Path) -> Context:
     """Collect the facts. `config_file` is an absolute path."""
     config = await _config(config_file)
+    bridge, hosts = _reported(state_folder)
     return Context(
         config_file=config_file,
         state_folder=state_folder,
@@ -89,7 +93,8 @@ async def collect(config_file: Path, state_folder: Path) -> Context:
         config=config,
         endpoint=config if isinstance(config, Failure) else _endpoint(config),
         unit=await _unit(),
-        bridge=_bridge(state_folder),
+        bridge=bridge,
+        hosts=hosts,
     )
 
 
@@ -131,9 +136,10 @@ async def _unit() -> Mapping[str, str] | Failure:
     return parse_properties(shown.output)
 
 
-def _bridge(state_folder: Path) -> BridgeReport | Failure:
+def _reported(state_folder: Path) -> tuple[BridgeReport | Failure, tuple[HostReport, ...]]:
     path = socket_of(state_folder)
     try:
-        return client.ask_report(path).bridge or client.NoDaemon(path)
+        report = client.ask_report(path)
     except Failure as failure:
-        return failure
+        return failure, ()
+    return report.bridge or client.NoDaemon(path), report.hosts

@@ -39,12 +39,18 @@ class Check(StrEnum):
     CONTAINERS = "containers"
     RULES = "rules"
     ALERTS = "alerts"
+    HOSTS = "hosts"
+    BRIDGES = "bridges"
     NETWORK = "network"
     PORT = "port"
     MDNS = "mdns"
     FIREWALL = "firewall"
     CLOCK = "clock"
     PAIRING = "pairing"
+
+
+IF_USED: Final = frozenset({Check.HOSTS, Check.BRIDGES})
+"""Checks without a line where no other host is used; there is a line for each host."""
 
 
 class Verdict(StrEnum):

@@ -56,7 +56,10 @@ async def rules(context: Context) -> tuple[Finding]:
     """Check that systemd and the kernel count what the groups' rules limit."""
     if isinstance(context.config, Failure):
         return (skip(Check.RULES, NO_CONFIG),)
-    groups = tuple(group for group in context.config.groups if group.restart_when)
+    ruled = [group for group in context.config.groups if group.restart_when]
+    groups = tuple(group for group in ruled if group.elsewhere is None)
+    if ruled and not groups:
+        return (ok(Check.RULES, f"measured on other hosts: {_ids(ruled)}"),)
     outside = engines_outside(groups)
     if context.is_root:
         outside += await _asked([engine for engine in _engines(groups) if engine not in outside])

@@ -22,6 +22,12 @@ def destinations_in(data: bytes, file: str) -> dict[str, str]:
     return {host.name: host.ssh for host in parse(data, file).hosts}
 
 
+def hosts_in(data: bytes) -> dict[str, str]:
+    """Return the hosts of a config by name, with their destinations; it may be invalid, or without groups."""
+    found = ((host.key.text, _destination_of(host)) for host in ConfigText(data, HOSTS).entries)
+    return {name: "" if destination is None else destination.text for name, destination in found}
+
+
 def with_host(data: bytes, file: str, name: str, destination: str) -> bytes:
     """Return the config with this host, in place of the one with this name if there is one.
 

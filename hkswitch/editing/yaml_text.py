@@ -59,8 +59,12 @@ def member_keys(
 
 
 def keys_of(group: Group) -> Iterator[tuple[str, str]]:
-    """Yield the keys of a group with members, and their values as YAML, but for defaults."""
+    """Yield the keys of a group with members, or of another host, with their values, but for defaults."""
     yield "name", yaml_scalar(group.name)
+    if (place := group.elsewhere) is not None:
+        yield "host", yaml_scalar(place.host.name)
+        if place.group != group.id:
+            yield "group", yaml_scalar(place.group)
     yield from member_keys(group.units, group.containers, group.engine, group.compose)
     if group.type is not AccessoryType.SWITCH:
         yield "type", group.type

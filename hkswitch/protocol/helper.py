@@ -113,10 +113,12 @@ class Observe(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """The first message of a helper: it is ready, and has this version."""
+    """The first message of a helper: it is ready, and has this version and this time."""
 
     version: str
     protocol: int = HELPER_PROTOCOL
+    unix_seconds: int = 0
+    """By its clock; 0 of an older helper."""
 
 
 class Pong(NamedTuple):
@@ -285,8 +287,8 @@ def _body(message: DaemonMessage | Reply) -> dict[str, Any]:
             return {"ping": request_id}
         case Observe(epoch, sampled):
             return {"observe": epoch, "sampled": sampled}
-        case Hello(version, protocol):
-            return {"type": "hello", "version": version, "protocol": protocol}
+        case Hello(version, protocol, now):
+            return {"type": "hello", "version": version, "protocol": protocol, "unix_seconds": now}
         case Pong(request_id):
             return {"type": "pong", "id": request_id}
         case Accepted(request_id):

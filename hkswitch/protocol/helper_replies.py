@@ -7,7 +7,6 @@ printable is refused, so that no part of the daemon has to wonder what a host ma
 
 from typing import Any, Final, TypeVar
 
-from hkswitch.model.config_values import MOST_TIMEOUT_SECONDS
 from hkswitch.model.elsewhere import Trait
 from hkswitch.model.printable import printable_line
 from hkswitch.model.unit_state import (
@@ -72,7 +71,8 @@ def parse_reply(line: bytes) -> Reply | None:
             raise MalformedMessage("'type' is missing")
         case "hello":
             protocol = number(body, "protocol") if "protocol" in body else 1
-            return Hello(printable_line(text(body, "version"), LONGEST_VERSION), protocol)
+            now = number(body, "unix_seconds", 0) if "unix_seconds" in body else 0
+            return Hello(printable_line(text(body, "version"), LONGEST_VERSION), protocol, now)
         case "pong":
             return Pong(number(body, "id"))
         case "accepted":
@@ -120,7 +120,7 @@ def _group(epoch: int, body: dict[str, Any]) -> GroupUpdate:
     return update._replace(
         actions=tuple(action for action in Action if action in actions),
         traits=tuple(trait for trait in Trait if trait in traits),
-        timeout_seconds=min(number(body, "timeout_seconds"), MOST_TIMEOUT_SECONDS),
+        timeout_seconds=number(body, "timeout_seconds"),
     )
 
 

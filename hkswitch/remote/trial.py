@@ -58,6 +58,8 @@ class TrialResult(NamedTuple):
     """The groups of its config, with their tokens."""
     config_problem: str
     """Why the helper there rejects its config; empty if it does not."""
+    clock_seconds: int | None = None
+    """How far the clock there is ahead of this one, to a second or so; None if it is not known."""
 
 
 @dataclass
@@ -143,6 +145,7 @@ async def _talk(process: asyncio.subprocess.Process, began_seconds: float) -> Tr
     told = _Told()
     hello = await _message(process, Hello, told)
     connected_seconds = time.monotonic() - began_seconds
+    clock_seconds = hello.unix_seconds - int(time.time()) if hello.unix_seconds else None
     asked_seconds = time.monotonic()
     if hello.protocol not in SPOKEN:
         why = f"hkswitch {printable(hello.version)} there and {__version__} here are too different"
@@ -153,7 +156,9 @@ async def _talk(process: asyncio.subprocess.Process, began_seconds: float) -> Tr
     await _send(process, Observe(1), hello)
     await _message(process, Complete, told)
     version, missing = printable(hello.version), missing_in(hello.protocol)
-    return TrialResult(version, missing, connected_seconds, round_trip_ms, told.groups, told.config_problem)
+    return TrialResult(
+        *(version, missing, connected_seconds, round_trip_ms, told.groups, told.config_problem), clock_seconds
+    )
 
 
 _Kind = type[Hello] | type[Pong] | type[Complete]

@@ -1,6 +1,7 @@
 """`serviceswitch serve`: reads the daemon's lines, checks each request and carries it out. Runs as root."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
@@ -134,7 +135,7 @@ class Dispatcher:
 
     async def serve(self, lines: AsyncIterator[bytes]) -> None:
         """Serve all lines; raises `OutputUnwritable` or `LineTooLong`."""
-        self._replies.send(Hello(__version__))
+        self._replies.send(Hello(__version__, unix_seconds=int(time.time())))
         try:
             await until_first_ends(self._take_all(lines), self._replies.keep_writing(), self._broken)
         finally:

@@ -189,9 +189,10 @@ async def _act(action: Action, group_id: str, policy: Policy) -> int:
 
 async def _status(group_id: str, config: TrustedConfig) -> int:
     group = config.read().group(group_id)
-    if group is None or group.elsewhere is not None:
-        where = f"; it is {group.elsewhere}" if group else ""
-        raise Refusal(f"there is no group {group_id!r} in the configuration{where}")
+    if group is None:
+        raise Refusal(f"there is no group {group_id!r} in the configuration")
+    if group.elsewhere is not None:
+        raise Refusal(f"{group_id} is {group.elsewhere}; use `hkswitch status {group_id}`")
     with await Systemd.connect() as systemd:
         executor = Executor(systemd, Engines(systemd.states), config.examine)
         units, probed = await executor.states(group), None

@@ -55,7 +55,7 @@ def permit(action: Action | str, group_id: str, token: str | None, config: Confi
     if token is not None and token != group.token:
         return Denied(CONFIG_CHANGED)
     if group.elsewhere is not None and action != ALERT:
-        return Denied(f"it is {group.elsewhere}")
+        return Denied(f"{group_id} is {group.elsewhere}; use `hkswitch {action} {group_id}`")
     if action in group.actions or (action == ALERT and group.alert and config.alert_command):
         return Allowed(group)
     if action == ALERT:

@@ -383,6 +383,13 @@ def test_what_a_host_tells_of_a_group_counts_only_if_it_has_that_group(there: st
     assert (groups.untold() == ()) is is_known
 
 
+@pytest.mark.parametrize(("told", "taken"), [(1, 1), (3600, 3600), (3601, 3600), (2**53, 3600)])
+def test_no_group_takes_longer_than_a_config_allows(told: int, taken: int) -> None:
+    groups = known()
+    groups.learn(GroupUpdate(1, "films", "t", (), (), (), told))
+    assert [group.timeout_seconds for group in groups.groups] == [taken]
+
+
 def test_what_this_machines_helper_tells_changes_no_group() -> None:
     groups = KnownGroups(groups_of(CONFIG).values())
     before = groups.get("web")
@@ -407,6 +414,20 @@ def test_what_an_older_helper_does_not_tell_is_guessed(
     assert group is not None
     assert (group.commands is not None, bool(group.probe)) == (has_commands, probe)
     assert group.actions == {Action.START, Action.STOP}
+
+
+@pytest.mark.parametrize(
+    ("traits", "ids", "has_check"),
+    [(None, ["films"], True), (None, ["web", "tv", "other"], False), ((), ["films"], False)],
+    ids=["older", "of other groups", "not older"],
+)
+def test_an_older_helper_shows_by_a_result_that_a_group_has_a_check(
+    traits: tuple[Trait, ...] | None, ids: list[str], *, has_check: bool
+) -> None:
+    groups = known()
+    groups.learn(GroupUpdate(1, "films", "t", ("a.service",), (), traits))
+    groups.learn_probes(ids)
+    assert [bool(group.check) for group in groups.groups] == [has_check]
 
 
 @pytest.mark.parametrize(

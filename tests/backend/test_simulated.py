@@ -16,6 +16,7 @@ from hkswitch.backend.simulated import (
     SimulatedHost,
 )
 from hkswitch.backend.simulated_faults import CALM_SECONDS, CRASH_AFTER_SECONDS, RETURN_AFTER_SECONDS
+from hkswitch.model.elsewhere import Elsewhere, RemoteHost
 from hkswitch.model.group import AlertSensor, Commands, Group, RestartWhen
 from hkswitch.model.restart_rule import RestartRule
 from hkswitch.model.restart_rule_events import RestartDue, Sampled
@@ -286,4 +287,32 @@ async def test_a_bug_in_the_faults_ends_the_demo(told: Recorder, monkeypatch: py
     await host.open(told)
     with pytest.raises(TypeError):
         await host.until_broken()
+    await host.close()
+
+
+async def test_groups_of_other_hosts_have_a_unit_each_and_their_hosts_are_connected() -> None:
+    nas, pi = RemoteHost("nas", "nas.lan"), RemoteHost("pi", "pi.lan")
+    groups = (
+        Group("nas-media", "Media", actions=frozenset(Action), elsewhere=Elsewhere(nas, "media")),
+        Group("pi-media", "Media 2", elsewhere=Elsewhere(pi, "media")),
+        GROUPS[0],
+    )
+    told = Recorder({group.id: group for group in groups})
+    host = SimulatedHost(groups, job_seconds=0.001)
+    await host.open(told)
+    assert await asked(host, Action.START, "nas-media") == SUCCESS
+    last = dict(told.changes)
+    assert last["nas-media"].units == {"nas-media.service": ACTIVE}
+    assert last["pi-media"].units == {"pi-media.service": INACTIVE}
+    meant = last["nas-media"].group
+    assert meant is not None
+    assert (meant.units, meant.name) == (("nas-media.service",), "Media")
+    assert last["web"].group is None
+    assert [(each.name, each.ssh, each.problem) for each in host.remote_hosts()] == [
+        ("nas", "nas.lan", ""),
+        ("pi", "pi.lan", ""),
+    ]
+    await host.watch(GROUPS)
+    assert host.remote_hosts() == ()
+    assert (await asked(host, Action.START, "nas-media")).failure is not None
     await host.close()

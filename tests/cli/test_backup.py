@@ -20,6 +20,13 @@ from typing import Any, Final
 import click
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from hkswitch.backend.simulated import SimulatedHost
 from hkswitch.backup import replacement
@@ -1074,3 +1081,176 @@ def test_it_refuses_while_the_daemon_runs(old: Path) -> None:
 
 def test_the_parts_of_a_backup_are_those_of_the_daemon() -> None:
     assert {CONFIG_PART, STATE_PART, ASSUMED_PART} == backup_module.PARTS
+
+
+# Keys for other hosts
+
+WITH_HOSTS: Final = b"hosts: {nas: {ssh: nas.lan}, pi: {ssh: pi.lan}}\n" + CONFIG
+
+
+def key_files(name: str, bridge: str = "homelab") -> dict[str, tuple[bytes, int]]:
+    """New files for a host, with their modes."""
+    key, theirs = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    public, known = (
+        each.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) for each in (key, theirs)
+    )
+    return {
+        f"hosts/{name}/id_ed25519": (private, 0o640),
+        f"hosts/{name}/id_ed25519.pub": (public + f" {bridge}\n".encode(), 0o644),
+        f"hosts/{name}/known_hosts": (f"{name} ".encode() + known + b"\n", 0o644),
+    }
+
+
+def with_keys(on: Path, *names: str) -> dict[str, tuple[bytes, int]]:
+    """Give a machine keys for hosts; returns its files of hosts as `everything` does."""
+    for name in names:
+        (on / "etc/hosts" / name).mkdir(parents=True)
+        for file, (contents, mode) in key_files(name).items():
+            (on / "etc" / file).write_bytes(contents)
+            (on / "etc" / file).chmod(mode)
+    return keys_on(on)
+
+
+def keys_on(on: Path) -> dict[str, tuple[bytes, int]]:
+    return {file: found for file, found in everything(on).items() if file.startswith("etc/hosts/")}
+
+
+def test_a_new_machine_gets_the_keys_for_other_hosts_with_their_modes(old: Path, tmp_path: Path) -> None:
+    (old / "etc/config.yaml").write_bytes(WITH_HOSTS)
+    before = with_keys(old, "nas", "pi")
+    assert len(before) == 6
+    code, said = back_up(old)
+    assert (code, "Left out" in said) == (0, False)
+    new = machine(tmp_path / "new", config=NEW_CONFIG)
+    code, said = ran(restore, old / "b", on=new)
+    assert (code, keys_on(new)) == (0, before)
+    assert "  keys for other hosts: nas, pi\n" in said
+    assert "host add" not in said
+    folders = [new / "etc/hosts/nas", new / "etc/hosts/pi"]
+    assert [each.stat().st_mode & 0o7777 for each in folders] == [0o750, 0o750]
+    assert (new / "etc/hosts").stat().st_mode & 0o7777 == 0o755
+
+
+def test_keys_that_are_replaced_are_kept_and_the_same_ones_stay(old: Path, tmp_path: Path) -> None:
+    (old / "etc/config.yaml").write_bytes(WITH_HOSTS)
+    before = with_keys(old, "nas", "pi")
+    assert back_up(old)[0] == 0
+    new = machine(tmp_path / "new", config=NEW_CONFIG)
+    replaced = with_keys(new, "nas", "pi")
+    for file in key_files("pi"):  # as in the backup
+        (new / "etc" / file).write_bytes((old / "etc" / file).read_bytes())
+    assert ran(restore, old / "b", on=new)[0] == 0
+    assert keys_on(new) == before
+    copies = kept(new)
+    assert copies["id_ed25519"] == replaced["etc/hosts/nas/id_ed25519"][0]
+    assert copies.keys() == {"config.yaml", "id_ed25519", "id_ed25519.pub", "known_hosts"}
+
+
+def test_copies_of_keys_for_two_hosts_have_two_names(old: Path, tmp_path: Path) -> None:
+    (old / "etc/config.yaml").write_bytes(WITH_HOSTS)
+    with_keys(old, "nas", "pi")
+    assert back_up(old)[0] == 0
+    new = machine(tmp_path / "new", config=NEW_CONFIG)
+    replaced = with_keys(new, "nas", "pi")
+    assert ran(restore, old / "b", on=new)[0] == 0
+    for name in ("nas", "pi"):
+        assert kept(new)[f"{name}.id_ed25519"] == replaced[f"etc/hosts/{name}/id_ed25519"][0]
+
+
+@pytest.mark.parametrize(
+    ("file", "contents"),
+    [
+        ("id_ed25519", None),
+        ("id_ed25519", b"damaged"),
+        ("id_ed25519.pub", b"ssh-ed25519 AAAA homelab\n"),
+        ("known_hosts", b"pi ssh-ed25519 AAAA\n"),
+    ],
+)
+def test_damaged_keys_are_left_out_and_the_host_is_to_be_added_again(
+    old: Path, tmp_path: Path, file: str, contents: bytes | None
+) -> None:
+    (old / "etc/config.yaml").write_bytes(WITH_HOSTS)
+    with_keys(old, "nas", "pi")
+    (old / "etc/hosts/nas" / file).unlink()
+    if contents is not None:
+        (old / "etc/hosts/nas" / file).write_bytes(contents)
+    code, said = back_up(old)
+    assert (code, said.count("Left out the keys for the host nas: there are none, or they are damaged.")) == (
+        0,
+        1,
+    )
+    new = machine(tmp_path / "new", config=NEW_CONFIG)
+    code, said = ran(restore, old / "b", on=new)
+    assert code == 0
+    assert {file.split("/")[2] for file in keys_on(new)} == {"pi"}
+    assert "The backup has no keys for the host nas: run `sudo hkswitch host add nas nas.lan`." in said
+    assert "host add pi" not in said
+    with_keys(new, "nas")
+    assert "host add" not in ran(restore, old / "b", on=new)[1]  # this machine has one
+
+
+@pytest.mark.parametrize("spoilt", ["another key", "no key", "another name", "text"])
+def test_a_backup_with_keys_that_cannot_be_used_is_refused(old: Path, tmp_path: Path, spoilt: str) -> None:
+    (old / "etc/config.yaml").write_bytes(WITH_HOSTS)
+    with_keys(old, "nas")
+    assert back_up(old)[0] == 0
+    others = {name: contents for name, (contents, _) in key_files("nas").items()}
+    private, public, known = others
+    change: dict[str, dict[str, bytes | None]] = {
+        "another key": {private: others[private]},
+        "no key": {private: None},
+        "another name": {known: others[known].replace(b"nas", b"pi")},
+        "text": {public: "schlüssel".encode()},
+    }
+    found = read_backup(old / "b")
+    files = dict(found.files)
+    for name, contents in change[spoilt].items():
+        if contents is None:
+            del files[name]
+        else:
+            files[name] = SavedFile(contents)
+    (old / "b").write_bytes(encode_backup(found._replace(files=files)))
+    new = machine(tmp_path / "new", config=NEW_CONFIG)
+    before = everything(new)
+    code, said = ran(restore, old / "b", on=new)
+    assert (code, everything(new)) == (65, before)
+    assert "its keys for the host nas are invalid" in said
+
+
+def test_a_restore_that_fails_leaves_no_key_and_no_folder(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (old / "etc/config.yaml").write_bytes(WITH_HOSTS)
+    with_keys(old, "nas", "pi")
+    assert back_up(old)[0] == 0
+    new = machine(tmp_path / "new", config=NEW_CONFIG)
+    before = everything(new)
+    real = os.rename
+
+    def rename(source: Path, destination: Path, **options: Any) -> None:  # noqa: ANN401 -- of os
+        if str(source).endswith(f"{FILE_NAME}.restore-new"):
+            no_space()
+        real(source, destination, **options)
+
+    monkeypatch.setattr(os, "rename", rename)
+    assert ran(restore, old / "b", on=new)[0] == 73
+    assert everything(new) == before
+    assert not (new / "etc/hosts").exists()
+
+
+def test_roots_ssh_config_is_not_in_a_backup_as_a_note_says(old: Path) -> None:
+    (old / "etc/ssh_config").write_text("Host nas.lan\n    ProxyJump gateway\n")
+    assert "Left out" not in back_up(old)[1]  # nothing uses it
+    (old / "b").unlink()
+    (old / "etc/config.yaml").write_bytes(WITH_HOSTS)
+    assert f"Left out {old}/etc/ssh_config, and the files that it names: copy them, too." in back_up(old)[1]
+    assert not any("ssh_config" in name for name in read_backup(old / "b").files)
+
+
+def test_bridges_that_are_allowed_here_are_not_in_a_backup_as_a_note_says(old: Path) -> None:
+    assert "allowed here" not in back_up(old)[1]
+    (old / "b").unlink()
+    (old / "etc/authorized_keys").write_text("# keys\n")
+    assert "Left out the bridges of other hosts that are allowed here" in back_up(old)[1]
+    assert not any("authorized_keys" in name for name in read_backup(old / "b").files)

@@ -28,6 +28,7 @@ NESTED = {name: name.split()[0] for name in COMMANDS if " " in name}
 """Commands of a group of commands, with the name of the group."""
 
 OF_HOSTS = {name for name, seen in COMMANDS.items() if "HOST" in seen.arguments}
+WITH_HOST = {name for name, seen in COMMANDS.items() if "HOST" in seen.options.values()}
 OF_GROUPS = {name for name, seen in COMMANDS.items() if any("GROUP" in word for word in seen.arguments)}
 
 SHELLS = [
@@ -204,7 +205,7 @@ VALUES = {
         (name, option, value)
         for name, seen in sorted(COMMANDS.items())
         for option, value in seen.options.items()
-        if value
+        if value not in {"", "HOST"}  # a program is asked for hosts
     ],
 )
 def test_bash_offers_what_the_value_of_an_option_is(
@@ -232,6 +233,14 @@ def test_bash_asks_for_the_hosts_once(tmp_path: Path, name: str) -> None:
     assert sorted(OF_HOSTS) == ["host remove", "host test"]
     done = complete(tmp_path, *name.split(), "", answering=True)
     assert done == Completed(["nas", "pi-2"], ["host list --json"])
+
+
+def test_bash_asks_for_the_hosts_once_as_the_value_of_an_option(tmp_path: Path) -> None:
+    assert {"add"} == WITH_HOST
+    done = complete(tmp_path, "add", "x", "--host", "", answering=True)
+    assert done == Completed(["nas", "pi-2"], ["host list --json"])
+    assert complete(tmp_path, "add", "--host", "=", "p", answering=True).offered == ["pi-2"]
+    assert complete(tmp_path, "add", "--host", "x", answering=True).offered == []
 
 
 def test_bash_asks_systemctl_for_the_units_once_and_offers_services(tmp_path: Path) -> None:
@@ -313,7 +322,7 @@ def test_zsh_offers_the_options_and_arguments_of_a_command(name: str) -> None:
     assert zsh_options(text) == COMMANDS[name].with_value
     free = name in {"host add", "host allow", "host disallow"}
     assert len(re.findall(r"'(?:\*|1):", text)) == (0 if free else len(COMMANDS[name].arguments))
-    assert (":host:_hkswitch_hosts'" in text) == (name in OF_HOSTS)
+    assert (":host:_hkswitch_hosts'" in text) == (name in OF_HOSTS | WITH_HOST)
     assert (":group:_hkswitch_groups'" in text) == (name in OF_GROUPS)
 
 
@@ -383,7 +392,7 @@ def test_fish_offers_groups_where_they_are_meant() -> None:
     asking = [rule for rule in fish_rules() if "(__hkswitch_groups)" in rule.words]
     assert {name for rule in asking for name in rule.commands or ()} == OF_GROUPS
     asking = [rule for rule in fish_rules() if "(__hkswitch_hosts)" in rule.words]
-    assert {name for rule in asking for name in rule.commands or ()} == OF_HOSTS
+    assert {name for rule in asking for name in rule.commands or ()} == OF_HOSTS | WITH_HOST
 
 
 def test_zsh_reads_groups_and_controllers_as_bash_does() -> None:

@@ -9,14 +9,18 @@ from typing import IO, Final
 
 import pytest
 
-from hkswitch.cli import config_change, edit
+from hkswitch.cli import add_remote, config_change, edit
 from hkswitch.cli.logs import matches_of
 from hkswitch.control import client
 from hkswitch.editing.config_replacement import Original
 from hkswitch.editing.new_group import id_of, new_group
 from hkswitch.model import config_file
+from hkswitch.model.elsewhere import Elsewhere, RemoteHost
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.group import AccessoryType
+from hkswitch.model.group import AccessoryType, Group
+from hkswitch.model.unit_state import GroupState
+from hkswitch.protocol.host_report import HostReport
+from hkswitch.protocol.report import GroupReport, Report
 from tests.support.command import HKSWITCH, run
 
 TEXT: Final = "# mine\ngroups:\n  web:\n    units: [nginx]  # the web\n  files: {units: [smbd]}\n"
@@ -96,7 +100,7 @@ def test_a_group_is_written_and_shown(file: Path, words: list[str], lines: str) 
         (["sda.device"], 64, "cannot be started"),
         (["x", "--type", "lamp"], 64, "'lamp' is not one of"),
         (["x", "--alert", "smoke"], 64, "'smoke' is not one of"),
-        ([], 64, "name a UNIT, or use --container or --compose"),
+        ([], 64, "name a UNIT, or use --container, --compose or --host"),
         (["x", "--engine", "podman"], 64, "--engine applies only with --container or --compose"),
         (["--container", "ab", "--engine", "lxc"], 64, "'lxc' is not one of"),
         (["--container", "a/b"], 64, "is not a container's name"),
@@ -110,6 +114,122 @@ def test_what_cannot_be_a_group_changes_nothing(file: Path, words: list[str], co
     assert (ended, output) == (code, "")
     assert reason in errors
     assert file.read_text() == TEXT
+
+
+HOSTS_TEXT: Final = 'hosts: {nas: {ssh: nas.lan}, pi: {ssh: "ssh://pi.lan:2222"}}\n'
+OF_NAS: Final = "  door:\n    host: nas\n    group: media\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "lines", "what"),
+    [
+        (TEXT, ["media"], "  media:\n    name: Media\n    host: nas\n", "group 'media' of the host nas"),
+        (
+            TEXT,
+            ["nas-media", "--group", "media", "--name", "Films", "--type", "fan", "--restart"],
+            (
+                "  nas-media:\n    name: Films\n    host: nas\n    group: media\n    type: fan\n"
+                "    restart: true\n"
+            ),
+            "group 'media' of the host nas",
+        ),
+        (
+            TEXT,
+            ["a", "--group", "a", "--alert", "leak"],
+            "  a:\n    name: A\n    host: nas\n    alert: leak\n",
+            "group 'a' of the host nas",
+        ),
+        ("groups:\n", ["x"], "  x:\n    name: X\n    host: nas\n", "group 'x' of the host nas"),
+    ],
+    ids=["same id", "other id", "id given twice", "first group"],
+)
+def test_a_group_of_another_host_is_written_and_shown(
+    file: Path, text: str, words: list[str], lines: str, what: str
+) -> None:
+    file.write_text(HOSTS_TEXT + text)
+    code, output, errors = run("add", "--config", file, "--host", "nas", *words)
+    assert code == 0, errors
+    assert file.read_text() == HOSTS_TEXT + text + lines
+    assert what in output.splitlines()[-2]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (
+            ["x", "--host", "nap"],
+            64,
+            "no host 'nap'; the hosts are nas, pi; to add it, run `sudo hkswitch host",
+        ),
+        (["x", "--host", "A B"], 64, "is not the name of a host"),
+        (["door", "--host", "nas"], 64, "there is one with this id"),
+        (["x", "--host", "nas", "--group", "media"], 78, "is group 'media' of the host nas, as is 'door'"),
+        (["x", "--host", "nas", "--group", "A B"], 64, "is not a group id"),
+        (["--host", "nas"], 64, "--host takes one id, and no units or containers"),
+        (["x", "y", "--host", "nas"], 64, "--host takes one id, and no units or containers"),
+        (["x", "--host", "nas", "--id", "y"], 64, "--host takes one id, and no units or containers"),
+        (["x", "--host", "nas", "--container", "db"], 64, "--host takes one id"),
+        (["x", "--group", "y"], 64, "--group applies only with --host"),
+    ],
+)
+def test_what_cannot_be_a_group_of_a_host_changes_nothing(
+    file: Path, words: list[str], code: int, reason: str
+) -> None:
+    file.write_text(text := HOSTS_TEXT + TEXT + OF_NAS)
+    ended, output, errors = run("add", "--config", file, *words)
+    assert (ended, output) == (code, ""), errors
+    assert reason in errors
+    assert file.read_text() == text
+
+
+def test_without_hosts_the_command_that_adds_one_is_named(file: Path) -> None:
+    code, _, errors = run("add", "--config", file, "x", "--host", "nas")
+    assert code == 64
+    assert "no host 'nas'; to add it, run `sudo hkswitch host add nas DESTINATION`" in errors
+
+
+NO_GROUP: Final = "the configuration of the host nas has no group 'media'"
+
+
+@pytest.mark.parametrize(
+    ("state", "why", "host", "said"),
+    [
+        (GroupState.ON, "", HostReport("nas", "nas.lan", 1_800_000_000), "nas-media is on.\n"),
+        (GroupState.OFF, "", HostReport("nas", "nas.lan", 1_800_000_000), "nas-media is off.\n"),
+        (
+            None,
+            "the host nas is not connected (ssh: denied)",
+            HostReport("nas", "nas.lan", problem="that host refuses the key; REMEDY (ssh: denied)"),
+            "not connected: that host refuses the key; REMEDY (ssh: denied); run `sudo hkswitch host",
+        ),
+        (
+            None,
+            NO_GROUP,
+            HostReport("nas", "nas.lan", 1_800_000_000, problem=NO_GROUP),
+            f"{NO_GROUP}; add it there, or correct `group` here",
+        ),
+    ],
+    ids=["on", "off", "away", "no such group there"],
+)
+def test_the_first_state_of_a_group_of_another_host_is_printed_or_why_there_is_none(  # noqa: PLR0917
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    state: GroupState | None,
+    why: str,
+    host: HostReport,
+    said: str,
+) -> None:
+    place = Elsewhere(RemoteHost("nas", "nas.lan"), "media")
+    group = Group("nas-media", "Media", elsewhere=place)
+    unknown = GroupReport(group.id, "Media", None, 0, {}, why="not connected", host="nas", group="media")
+    reports = iter([Report(None, (unknown,), (HostReport("nas", "nas.lan", problem="it is starting"),))])
+    last = Report(None, (unknown._replace(state=state, why=why),), (host,))
+    monkeypatch.setattr(client, "ask_report", lambda _: next(reports, last))
+    monkeypatch.setattr(add_remote, "STATE_WITHIN_SECONDS", 0.2)
+    add_remote.say_state(group)
+    shown = capsys.readouterr()
+    assert said in (shown.out if state else shown.err)
+    assert not (shown.err if state else shown.out)
 
 
 def test_a_dangerous_unit_is_added_with_a_warning(file: Path) -> None:

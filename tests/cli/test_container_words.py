@@ -372,9 +372,7 @@ def test_without_a_daemon_a_failed_start_says_what_is_wrong_with_containers_too(
         return doctor.Seen(states)
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(
-        actions, "_configured_groups", lambda: {group.id: group.members for group in CONFIG.groups}
-    )
+    monkeypatch.setattr(actions, "_configured_groups", lambda: {group.id: group for group in CONFIG.groups})
     monkeypatch.setattr(actions, "_start_helper", lambda *_, **__: None)
     monkeypatch.setattr(actions, "_end_of", lambda *_: code)
     monkeypatch.setattr(actions, "_print_hints_for", asked.extend)

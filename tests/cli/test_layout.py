@@ -15,6 +15,7 @@ from rich.console import Console
 from hkswitch.cli import alerts, audit, help_pages, layout, pair, qr, render
 from hkswitch.cli.doctor import show_findings
 from hkswitch.cli.group_table import HEADINGS as HEADING_TEXTS
+from hkswitch.cli.host_table import HOST_HEADINGS
 from hkswitch.cli.layout import fitted
 from hkswitch.cli.main import commands
 from hkswitch.cli.rich_console import UNLIMITED_COLUMNS, FittedConsole
@@ -24,6 +25,7 @@ from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import Setup
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
 from hkswitch.protocol.alert_report import AlertReport
+from hkswitch.protocol.host_report import HostReport
 from hkswitch.protocol.report import (
     BridgeReport,
     GroupReport,
@@ -88,6 +90,14 @@ REPORTS = {
     "short": Report(None, GROUPS[:1]),
     "middle": Report(BRIDGE, GROUPS[:2]),
     "none": Report(BRIDGE, ()),
+    "hosts": Report(
+        BRIDGE,
+        (GROUPS[0], GROUPS[1]._replace(id="nas-media", host="nas", group="media")),
+        (
+            HostReport("nas", "ssh://hkswitch-remote@nas.example.org:2222", NOW - 7300, 0.42, "0.3.0"),
+            HostReport("pi", "pi.lan", problem="ssh: connect to host pi.lan port 22: Connection timed out"),
+        ),
+    ),
 }
 
 
@@ -154,7 +164,7 @@ TEXTS: dict[str, Callable[[int], str]] = {
 }
 
 
-HEADINGS = {word for heading in HEADING_TEXTS for word in heading.split()}
+HEADINGS = {word for heading in (*HEADING_TEXTS, *HOST_HEADINGS) for word in heading.split()}
 """A terminal that is too narrow for a table has none of them."""
 
 

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from hkswitch import __version__
 from hkswitch.cli import render, status
 from hkswitch.cli.actions import failed_units
-from hkswitch.cli.health import MOST_TROUBLES_NAMED, problems
+from hkswitch.cli.health import MOST_HOSTS_NAMED, MOST_TROUBLES_NAMED, problems
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
+from hkswitch.protocol.host_report import HostReport
 from hkswitch.protocol.json_lines import MalformedMessage
 from hkswitch.protocol.report import (
     BridgeReport,
@@ -27,6 +29,7 @@ from hkswitch.protocol.report import (
 
 UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
 FAILED = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
+LOST = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
 DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
 PHONE = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
 NOW = 1_800_000_000
@@ -58,6 +61,14 @@ SLOW = GroupReport(
     LastAction(Action.RESTART, "", NOW - 12, Outcome.DONE, "", 40),
 )
 REPORT = Report(BRIDGE, (WEB, FILES, LAMP, SLOW))
+NAS = HostReport("nas", "root@nas.lan", NOW - 7300, 0.42, "1.2.3")
+REFUSED = HostReport("pi", "pi.lan", problem="that host refuses the key of this bridge; REMEDY (ssh: denied)")
+SPARE = HostReport("spare", "spare.lan")
+MEDIA = GroupReport("nas-media", "Media", GroupState.ON, NOW, {"plex.service": UP}, host="nas", group="media")
+DOOR = GroupReport(
+    "door", "Door", None, 0, {}, why="the host pi is not connected (ssh: denied)", host="pi", group="door"
+)
+WITH_HOSTS = Report(BRIDGE, (DOOR, MEDIA, DOOR._replace(id="gate"), WEB), (NAS, REFUSED, SPARE))
 AWAY = GroupReport(
     "vpn", "VPN", None, NOW, {}, why="the helper is not running (sudo: a password is required)"
 )
@@ -87,8 +98,9 @@ def printed(report: Report, width: int = 1000, *, daemon_ended: bool = False) ->
         UNKNOWN,
         Report(BRIDGE._replace(config="config.yaml:1:1: no", storage="the disk is full"), (AWAY,)),
         Report(BRIDGE, (HUNGRY, TROUBLED)),
+        WITH_HOSTS,
     ],
-    ids=["all", "none", "web", "commands", "unknown", "troubled", "alerts and rules"],
+    ids=["all", "none", "web", "commands", "unknown", "troubled", "alerts and rules", "hosts"],
 )
 def test_a_report_survives_the_socket(report: Report) -> None:
     assert from_object(json.loads(status.report_as_json(report))) == report
@@ -96,7 +108,7 @@ def test_a_report_survives_the_socket(report: Report) -> None:
 
 def test_the_schema_of_version_1_stays() -> None:
     shown = json.loads(status.report_as_json(REPORT))
-    assert shown.keys() == {"version", "bridge", "groups"}
+    assert shown.keys() == {"version", "bridge", "groups", "hosts"}
     assert shown["version"] == 1
     assert shown["bridge"] == {
         "name": "Homelab",
@@ -139,6 +151,8 @@ def test_the_schema_of_version_1_stays() -> None:
         "trouble": "",
         "trouble_since_unix_seconds": 0,
         "rule": "",
+        "host": "",
+        "group": "",
     }
     assert [group["state"] for group in shown["groups"]] == ["on", "partial", "unknown", "starting"]
 
@@ -224,6 +238,102 @@ def test_people_see_why_a_group_is_unknown() -> None:
         "",
         "vpn, other: the helper is not running (sudo: a password is required)",
     ]
+
+
+def test_people_see_hosts_first_and_then_the_groups_by_host() -> None:
+    rows = [" ".join(line.split()) for line in printed(WITH_HOSTS)[3:]]
+    assert rows == [
+        "host destination connection round trip version",
+        "nas root@nas.lan connected for 2 h 0.4 ms 1.2.3",
+        "pi pi.lan not connected",
+        "spare spare.lan not used: no group is on it",
+        f"host pi: {REFUSED.problem}",
+        "",
+        "group name host state units last action",
+        "web Web on httpd.service active (running)",
+        "nas-media Media nas on plex.service active (running)",
+        "door Door pi unknown",
+        "gate Door pi unknown",
+        "",
+        "door, gate: the host pi is not connected, see above",
+    ]
+
+
+@pytest.mark.parametrize("width", [100, 60, 40])
+def test_a_narrow_terminal_shows_each_host_and_where_its_groups_are(width: int) -> None:
+    lines = printed(WITH_HOSTS, width)
+    assert all(len(line) <= width for line in lines)
+    words = " ".join(" ".join(lines).split())
+    for text in ("root@nas.lan", "connected for 2 h", "not connected", "0.4 ms", "not used"):
+        assert text in words
+    is_table = any(line.startswith("group ") for line in lines)
+    assert is_table or [line.strip() for line in lines if line.strip() in {"on nas", "on pi"}] == [
+        *("on nas", "on pi", "on pi")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("groups", "hosts"),
+    [
+        ((), ["nas", "pi", "spare"]),
+        (("nas-media",), ["nas"]),
+        (("gate", "web"), ["pi"]),
+        (("web",), []),
+    ],
+)
+def test_the_hosts_of_the_chosen_groups_are_shown(groups: tuple[str, ...], hosts: list[str]) -> None:
+    chosen = status.select_groups(WITH_HOSTS, groups)
+    assert [host["name"] for host in json.loads(status.report_as_json(chosen))["hosts"]] == hosts
+    assert any(line.split()[:2] == ["host", "destination"] for line in printed(chosen)) == bool(hosts)
+
+
+def test_without_a_daemon_no_host_is_shown_as_away() -> None:
+    for report in (status.without_daemon(WITH_HOSTS), WITH_HOSTS._replace(bridge=None)):
+        assert "not connected  " not in "\n".join(printed(report))
+        assert problems(report) == []
+    told = json.loads(status.report_as_json(status.without_daemon(WITH_HOSTS)))
+    assert {host["problem"] for host in told["hosts"]} == {"the daemon is not running"}
+    assert {host["connected_since_unix_seconds"] for host in told["hosts"]} == {0}
+    assert [(group["host"], group["group"]) for group in told["groups"]] == [
+        *(("pi", "door"), ("nas", "media"), ("pi", "door"), ("", ""))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "said"),
+    [
+        ((NAS, SPARE), []),
+        ((NAS, REFUSED), ["host pi has a problem; run `sudo hkswitch host test pi`"]),
+        (
+            (NAS._replace(problem="it has no group 'media'"),),
+            ["host nas has a problem; run `sudo hkswitch host test nas`"],
+        ),
+        (
+            tuple(REFUSED._replace(name=f"h{at}") for at in range(MOST_HOSTS_NAMED + 2)),
+            [
+                *(f"host h{at} has a problem; run `sudo hkswitch host test h{at}`" for at in range(5)),
+                "and 2 more of these; run `sudo hkswitch doctor`",
+            ],
+        ),
+    ],
+    ids=["none", "away", "group missing there", "many"],
+)
+def test_the_problems_name_each_host_once(hosts: tuple[HostReport, ...], said: list[str]) -> None:
+    bridge = BRIDGE._replace(version=__version__)
+    assert problems(WITH_HOSTS._replace(bridge=bridge, hosts=hosts)) == said
+
+
+@pytest.mark.parametrize(
+    ("group", "said"),
+    [
+        (MEDIA._replace(trouble="failed"), "on nas, run `sudo hkswitch logs media`"),
+        (MEDIA._replace(units={"plex.service": LOST}), "there, run `sudo hkswitch doctor`"),
+        (WEB._replace(trouble="failed"), "run `sudo hkswitch logs web`"),
+    ],
+)
+def test_a_remedy_is_to_be_run_on_the_host_of_the_group(group: GroupReport, said: str) -> None:
+    [problem] = problems(Report(None, (group,)))
+    assert problem.endswith(f"; {said}")
 
 
 def test_people_see_alerts_and_rules_below_the_groups() -> None:
@@ -321,7 +431,7 @@ def test_a_daemon_that_went_away_leaves_its_groups_unknown_to_programs() -> None
     shown = json.loads(status.report_as_json(status.without_daemon(Report(BRIDGE, (FILES, VM)))))
     nothing = {"state": "unknown", "since_unix_seconds": 0, "units": [], "last_action": None, "why": ""}
     nothing |= {"assumed": False, "momentary": False}
-    nothing |= {"trouble": "", "trouble_since_unix_seconds": 0, "rule": ""}
+    nothing |= {"trouble": "", "trouble_since_unix_seconds": 0, "rule": "", "host": "", "group": ""}
     assert shown == {
         "version": 1,
         "bridge": None,
@@ -329,6 +439,7 @@ def test_a_daemon_that_went_away_leaves_its_groups_unknown_to_programs() -> None
             {"id": "files", "name": "File Server", "commands": False, **nothing},
             {"id": "vm", "name": "VM", "commands": True, **nothing},
         ],
+        "hosts": [],
     }
 
 
@@ -427,6 +538,31 @@ def test_what_is_no_report_is_refused(path: tuple[str | int, ...], value: object
         from_object(body)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "a\nb"),
+        ("name", None),
+        ("ssh", "\x1b[2J"),
+        ("ssh", 1),
+        ("connected_since_unix_seconds", -1),
+        ("connected_since_unix_seconds", "now"),
+        ("round_trip_ms", True),
+        ("round_trip_ms", -0.5),
+        ("round_trip_ms", float("nan")),
+        ("round_trip_ms", "1"),
+        ("version", "\x1b]0;x\x07"),
+        ("problem", "x" * 2001),
+        ("problem", "a\nb"),
+    ],
+)
+def test_what_is_no_host_is_refused(key: str, value: object) -> None:
+    body = as_object(WITH_HOSTS)
+    body["hosts"][1][key] = value
+    with pytest.raises(MalformedMessage):
+        from_object(body)
+
+
 OBJECTS = [
     (),
     ("bridge",),
@@ -456,6 +592,8 @@ OLDER_LACKS = {
     ("bridge", "storage"),
     ("groups", "assumed"),
     ("groups", "commands"),
+    ("groups", "group"),
+    ("groups", "host"),
     ("groups", "momentary"),
     ("groups", "rule"),
     ("groups", "trouble"),
@@ -478,7 +616,7 @@ def test_every_key_of_this_version_is_needed_but_for_those_that_an_older_daemon_
         for step in path:
             lacking = lacking[step]
         del lacking[key]
-        if len(path) in {1, 2} and (path[0], key) in OLDER_LACKS:
+        if (len(path) in {1, 2} and (path[0], key) in OLDER_LACKS) or (not path and key == "hosts"):
             assert from_object(body) == REPORT
             continue
         with pytest.raises(MalformedMessage, match=f"'{key}'"):

@@ -16,6 +16,7 @@ from hkswitch.model.config import Config
 from hkswitch.model.config import parse as parse_config
 from hkswitch.model.errors import ConfigError, Exit, Problem
 from hkswitch.model.group import MOST_ACCESSORIES, Group
+from hkswitch.model.printable import LONGEST_PRINTED, printable_line
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.control import (
     encode_control_reply,
@@ -24,8 +25,9 @@ from hkswitch.protocol.control import (
     parse_control_request,
 )
 from hkswitch.protocol.helper import encode_message, parse_request
-from hkswitch.protocol.helper_replies import parse_reply
+from hkswitch.protocol.helper_replies import LONGEST_SUB_STATE, LONGEST_VERSION, parse_reply
 from hkswitch.protocol.json_lines import LARGEST_ID, MalformedMessage
+from hkswitch.protocol.report import LONGEST_SUB_OF_ANOTHER_HOST
 from hkswitch.serviceswitch.policy import Allowed, Denied, permit
 
 FILE = "config.yaml"
@@ -44,10 +46,16 @@ class Pairs(list[tuple[str, object]]):
 
 
 def is_same(one: object, other: object) -> bool:
-    """Whether what was `one` may become `other`: only a word of a newer systemd may be lost."""
+    """Whether what was `one` may become `other`: only a word of a newer systemd may be lost.
+
+    Of the text of a helper, what cannot be printed may be lost, and what is too long.
+    """
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(is_same, one, other))
-    return type(one) is type(other) and other in (one, "unknown")
+    if isinstance(one, str) and isinstance(other, str) and one != other:
+        limits = LONGEST_PRINTED, LONGEST_SUB_STATE, LONGEST_SUB_OF_ANOTHER_HOST, LONGEST_VERSION
+        return other == "unknown" or other in {printable_line(one, longest) for longest in limits}
+    return type(one) is type(other) and one == other
 
 
 NEWER_KEYS = {
@@ -61,15 +69,33 @@ def is_understood(one: object, other: object) -> bool:
     """The same for what another version wrote: keys, words and exit codes of a newer one may be lost."""
     if isinstance(one, Pairs) and isinstance(other, Pairs):
         before = dict(one)
+        if before.get("type") == "group" and not _is_known_group(before, dict(other)):
+            return False
+        ignored = KEYS_OF_A_GROUP if before.get("type") == "group" else set[str]()
         return all(
-            key in NEWER_KEYS
+            key in NEWER_KEYS | ignored
             if key not in before
-            else is_understood(before[key], value) or (key, value) == ("exit_code", Exit.UNAVAILABLE)
+            else key in ignored
+            or is_understood(before[key], value)
+            or (key, value) == ("exit_code", Exit.UNAVAILABLE)
             for key, value in other
         )
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(is_understood, one, other))
     return is_same(one, other)
+
+
+KEYS_OF_A_GROUP = {"actions", "traits", "timeout_seconds"}
+"""Those of a group that count together, or not at all: an older helper tells none of them."""
+
+
+def _is_known_group(before: dict[str, object], after: dict[str, object]) -> bool:
+    """Whether of what a group is, nothing was added: what only a newer helper knows may be lost."""
+    if before.get("traits") is None:
+        return (after["actions"], after["traits"]) == ([], None)
+    lists = [(before[key], after[key]) for key in ("actions", "traits")]
+    are_kept = all(isinstance(old, list) and isinstance(new, list) and {*new} <= {*old} for old, new in lists)
+    return are_kept and before["timeout_seconds"] == after["timeout_seconds"]
 
 
 class Rule(Protocol):

@@ -5,11 +5,20 @@ from contextlib import contextmanager
 from typing import Final
 
 import hkswitch
-from hkswitch.protocol.helper import Hello, encode_message
+from hkswitch.protocol.helper import Hello
+from hkswitch.protocol.helper_replies import parse_reply
+from hkswitch.protocol.json_lines import MalformedMessage
 from tests.host.machine import Host
 
-HELLO: Final = encode_message(Hello(hkswitch.__version__)).decode()
-"""The helper's first line."""
+
+def is_hello(printed: str) -> bool:
+    """Whether this is the helper's first line, in this version, and nothing else."""
+    try:
+        reply = parse_reply(printed.encode())
+    except MalformedMessage:
+        return False
+    return isinstance(reply, Hello) and reply.version == hkswitch.__version__ and printed.count("\n") == 1
+
 
 STATE: Final = "/var/lib/hkswitch"
 

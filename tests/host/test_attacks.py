@@ -22,7 +22,7 @@ from hkswitch.serviceswitch.policy import CUT_SHORT, NOT_BEGUN
 from hkswitch.serviceswitch.stdio import DAEMON_READS_WITHIN_SECONDS
 from tests.host.fake_daemon import CONNECT, fake_daemon
 from tests.host.helper_requests import FILE, request, request_for_config
-from tests.host.installation import HELLO
+from tests.host.installation import is_hello
 from tests.host.machine import SYNC_JOURNAL, Host, eventually
 from tests.host.matrix import ATTACK_TRANSPORTS
 from tests.host.test_install import SERVE, SUDOS
@@ -200,8 +200,9 @@ START: Final = dict(zip(ATTACK_TRANSPORTS, (by_sudo("sudo"), BY_SOCKET, by_sudo(
 
 def said(done: CompletedProcess[str]) -> list[dict[str, Any]]:
     """Return a helper's replies after its hello."""
-    assert done.stdout.startswith(HELLO), done.stderr
-    return [json.loads(line) for line in done.stdout.removeprefix(HELLO).splitlines()]
+    first, *rest = done.stdout.splitlines(keepends=True) or [""]
+    assert is_hello(first), done.stderr
+    return [json.loads(line) for line in rest]
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,7 @@ def session(host: Host, *argv: str) -> Iterator[Session]:
     """Start a helper by `argv` as the daemon's user."""
     before = running(host, "serviceswitch")
     with host.popen(*argv, user="hkswitch") as process:
-        assert _line(process) == HELLO
+        assert is_hello(_line(process))
         (helper,) = running(host, "serviceswitch") - before
         sudo = host.run("ps", "-o", "ppid=", helper).stdout.strip()
         yield Session(process, sudo, helper)

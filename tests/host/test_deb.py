@@ -14,11 +14,11 @@ import pytest
 import hkswitch
 from tests.host.installation import (
     CONFIG,
-    HELLO,
     broken_program,
     expected_files,
     full_disk,
     installed_files,
+    is_hello,
     leftovers,
 )
 from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host, staged
@@ -219,7 +219,7 @@ def test_it_is_installed_and_nothing_is_started(host: Host, deb: str) -> None:
         assert "/etc/sudoers.d/hkswitch: parsed OK" in host.run("visudo", "-c").stdout
         # No daemon runs and there is no input: which of the two the helper notices first is chance.
         helper = host.run("sudo", "-n", "/usr/sbin/serviceswitch", "serve", user="hkswitch", check=False)
-        assert helper.stdout == HELLO
+        assert is_hello(helper.stdout)
         host.run("hkswitch", "check")
     finally:
         apt(host, "purge", "hkswitch")

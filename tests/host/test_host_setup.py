@@ -558,3 +558,185 @@ def test_a_failed_connection_is_explained_with_its_remedy(
             said,
         )
         host.run("hkswitch", "host", "test", NAME)
+
+
+# What the command line shows of it
+
+
+def findings(host: Host, check: str) -> list[dict[str, str]]:
+    """Return what root's doctor says in a check."""
+    found = json.loads(host.run("hkswitch", "doctor", "--json", check=False).stdout)
+    return [each for each in found["checks"] if each["check"] == check]
+
+
+def test_a_group_of_another_host_is_used_from_the_command_line(host: Host, other: Host, allowed: str) -> None:
+    group = f"{NAME}-media"
+    host.run("systemctl", "start", "hkswitch")
+    try:
+        unused = host.run("hkswitch", "status").stdout
+        assert re.search(rf"^{NAME} +{THERE} +not used: no group is on it$", unused, re.MULTILINE)
+        added = host.run("hkswitch", "add", group, "--host", NAME, "--group", "media", "--name", "Films")
+        assert added.stdout.splitlines()[-1] == f"{group} is off."
+        absent = host.run("hkswitch", "add", "absent", "--host", NAME)
+        assert "has no group 'absent'; add it there, or correct `group` here" in absent.stderr
+        missing = findings(host, "hosts")
+        assert [each["verdict"] for each in missing] == ["fail"]
+        assert f"{NAME}: the configuration there has no group absent (absent here)" in missing[0]["finding"]
+        host.run("hkswitch", "remove", "absent")
+        (fine,) = findings(host, "hosts")
+        assert (fine["verdict"], fine["finding"].startswith(f"{NAME}: hkswitch ")) == ("ok", True)
+
+        host.run("chmod", "0600", f"{FOLDER}/id_ed25519")
+        assert f"the daemon cannot read {FOLDER}/id_ed25519" in findings(host, "hosts")[0]["finding"]
+        host.run("chmod", "0640", f"{FOLDER}/id_ed25519")
+
+        host.run("hkswitch", "start", group)
+        assert other.show("nginx.service", "ActiveState") == "active"
+        shown = host.run("hkswitch", "status", group).stdout
+        assert re.search(rf"^{NAME} +{THERE} +connected for \d+ s +[\d.]+ ms +\d", shown, re.MULTILINE)
+        assert re.search(rf"^{group} +Films +{NAME} +on +nginx.service active", shown, re.MULTILINE)
+        report = json.loads(host.run("hkswitch", "status", "--json").stdout)
+        assert [(each["name"], each["problem"]) for each in report["hosts"]] == [(NAME, "")]
+        assert "on nas, `sudo hkswitch logs media` shows the log" in failed(host, "logs", group)
+        assert f"serviceswitch: {group} is group 'media' of the host {NAME}" in " ".join(
+            host.run("serviceswitch", "status", group, check=False).stderr.split()
+        )
+        for query in (("media",), ("--bridge", BRIDGE), ("media", "--bridge", BRIDGE)):
+            audited = other.run("hkswitch", "audit", *query).stdout
+            assert f"allowed for bridge {BRIDGE}: start media" in audited
+        assert "allowed for" not in other.run("hkswitch", "audit", "--bridge", "other", check=False).stdout
+
+        refused_until_allowed(host, other, allowed)
+        host.run("systemctl", "stop", "hkswitch")
+        assert f"it is group 'media' of the host {NAME}, which only the daemon can reach" in failed(
+            host, "stop", group
+        )
+        alone = host.run("hkswitch", "status", check=False).stdout
+        assert f"{group}: only the daemon connects to other hosts" in alone
+    finally:
+        host.run("systemctl", "stop", "hkswitch")
+        other.run("systemctl", "stop", "nginx")
+        empty_state(host)
+        host.run("hkswitch", "remove", group, check=False)
+
+
+def refused_until_allowed(host: Host, other: Host, allow: str) -> None:
+    """Take the right from the bridge, and give it back with the remedies that are printed."""
+    group = f"{NAME}-media"
+    other.run("hkswitch", "host", "disallow", BRIDGE, "--yes")
+    eventually(lambda: host.run("hkswitch", "status", group, check=False).returncode == 69)
+    eventually(lambda: "refuses the key" in host.run("hkswitch", "status", check=False).stdout)
+    away = host.run("hkswitch", "status", check=False).stdout
+    assert away.count("that host refuses the key of this bridge") == 1
+    assert f"{group}: the host {NAME} is not connected, see above" in away
+    assert f"- host {NAME} has a problem; run `sudo hkswitch host test {NAME}`" in away
+    assert f"run `sudo hkswitch host test {NAME}`" in failed(host, "start", group)
+    (refused,) = findings(host, "hosts")
+    assert (refused["verdict"], "refuses the key" in refused["finding"]) == ("fail", True)
+    assert "the command that `sudo hkswitch host list` prints" in refused["advice"]
+
+    other.run("sh", "-c", f"{allow} --yes")  # the daemon tries again after ten minutes, or at once
+    (works,) = findings(host, "hosts")
+    assert "a test connection works, but the daemon is not connected" in works["finding"]
+    assert "run `sudo hkswitch reload`" in works["advice"]
+    host.run("hkswitch", "reload")
+    eventually(lambda: host.run("hkswitch", "status", group, check=False).returncode == 0)
+
+
+def test_a_restored_bridge_has_access_to_hosts_as_before(host: Host, allowed: str) -> None:
+    assert allowed
+    try:
+        host.run("systemctl", "start", "hkswitch")
+        host.run("systemctl", "stop", "hkswitch")
+        before = hosts_state(host)
+        host.run("hkswitch", "backup", "/root/hosts.backup")
+        host.run("rm", "-r", "/etc/hkswitch/hosts", str(DROP_IN))
+        restored = host.run("hkswitch", "restore", "/root/hosts.backup").stdout
+        assert f"keys for other hosts: {NAME}\n" in restored
+        host.run("sh", "-c", "rm -r /etc/hkswitch/replaced-*")
+        assert hosts_state(host) == before
+        host.run("hkswitch", "host", "test", NAME)
+    finally:
+        host.run("rm", "-f", "/root/hosts.backup")
+        host.run("chgrp", "root", FILE)
+        empty_state(host)
+
+
+def hosts_state(host: Host) -> tuple[list[str], tuple[str, str]]:
+    """Return what is there for other hosts: files with contents, owners and modes, and the limits."""
+    return [line for line in state(host, STATE_HERE) if "/hosts" in line or "=" in line], limits(host)
+
+
+FAULTS: Final = {
+    "mode": Obstacle(
+        f"chmod 0666 {AUTHORIZED_KEYS}", f"chmod 0644 {AUTHORIZED_KEYS}", f"{AUTHORIZED_KEYS} has mode 0666"
+    ),
+    "owner": Obstacle(
+        f"chown daemon {SUDOERS}",
+        f"chown root {SUDOERS}",
+        f"{SUDOERS} is not owned by root; run `sudo chown root",
+    ),
+    "folder": Obstacle(
+        "chmod g+w /etc/hkswitch",
+        "chmod g-w /etc/hkswitch",
+        f"sshd ignores {AUTHORIZED_KEYS}: other users than root can write /etc/hkswitch; run `sudo chown",
+    ),
+    "changed": Obstacle(
+        f"cp -a {SSHD_DROP_IN} /root; sed -i s/PermitTTY.no/PermitTTY\\ yes/ {SSHD_DROP_IN}",
+        f"mv /root/{SSHD_DROP_IN.name} {SSHD_DROP_IN}",
+        f"{SSHD_DROP_IN} is not as `hkswitch host allow` writes it; run the command again",
+    ),
+    "lost": Obstacle(
+        f"mv {SUDOERS} /root",
+        f"mv /root/{SUDOERS.name} {SUDOERS}",
+        f"{SUDOERS} does not exist; run the command",
+    ),
+    "another key": Obstacle(
+        f"cp -a {AUTHORIZED_KEYS} /root; echo 'ssh-ed25519 AAAA x' >>{AUTHORIZED_KEYS}",
+        f"mv /root/{AUTHORIZED_KEYS.name} {AUTHORIZED_KEYS}",
+        "line 3 is not the key of a bridge; remove it",
+    ),
+    "locked": Obstacle(
+        f"usermod --lock {ACCOUNT}",
+        f"usermod --password '*' {ACCOUNT}",
+        f"the account {ACCOUNT} is locked; run",
+    ),
+    "AllowUsers": OBSTACLES["AllowUsers"],
+    "no includedir": Obstacle(
+        "cp -a /etc/sudoers /root; sed -i /includedir/d /etc/sudoers",
+        "mv /root/sudoers /etc/sudoers",
+        "cannot start the helper for homelab: sudo: a password is required; /etc/sudoers needs the line",
+    ),
+    "no server": Obstacle(
+        "systemctl stop ssh.socket ssh",
+        "systemctl start ssh",
+        "no SSH server is running; run `sudo systemctl",
+    ),
+}
+
+
+FAULTS_IN_CI: Final = ("owner", "lost", "AllowUsers", "no includedir", "no server")
+
+
+def test_the_doctor_checks_what_lets_bridges_in(other: Host, allowed: str, exhaustive: bool) -> None:
+    assert allowed
+    (fine,) = findings(other, "bridges")
+    assert (fine["verdict"], fine["finding"]) == ("ok", f"1 bridge allowed: {BRIDGE}")
+    (service,) = findings(other, "service")
+    assert (service["verdict"], "not needed" in service["finding"]) == ("ok", True)
+    (unseen,) = [
+        each
+        for each in json.loads(other.run("hkswitch", "doctor", "--json", user="nobody", check=False).stdout)[
+            "checks"
+        ]
+        if each["check"] == "bridges"
+    ]
+    assert (unseen["verdict"], unseen["advice"]) == ("skip", "run `sudo hkswitch doctor`")
+    for name in FAULTS if exhaustive else FAULTS_IN_CI:
+        fault = FAULTS[name]
+        with undone(other, fault.make, fault.undo):
+            (found,) = findings(other, "bridges")
+            assert found["verdict"] == "fail", name
+            assert fault.says in f"{found['finding']}; {found['advice']}", name
+    other.run("hkswitch", "host", "disallow", BRIDGE, "--yes")
+    assert findings(other, "bridges") == []

@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import pytest
 
-from hkswitch.protocol.helper import Accepted, Finished, Reply
+from hkswitch.protocol.helper import Accepted, Finished, Hello, Reply
 from hkswitch.protocol.helper_replies import parse_reply
 from tests.host import demo_unit
 from tests.host.demo_unit import audit, program, reset_lamp
 from tests.host.helper_requests import request
-from tests.host.installation import HELLO
+from tests.host.installation import is_hello
 from tests.host.machine import ADDRESS, INTERFACE, Host, eventually
 from tests.host.matrix import SUDO_RS
 from tests.host.rootfs import CHECKOUT
@@ -103,7 +103,7 @@ def helper_says(host: Host, *options: str, sudo: str) -> str:
 
 @pytest.mark.parametrize("option", options(UNIT))
 def test_helper_starts_within(daemon: Host, transport: str, option: str) -> None:
-    assert helper_says(daemon, option, sudo=transport) == HELLO
+    assert is_hello(helper_says(daemon, option, sudo=transport))
 
 
 # SystemCallErrorNumber= does nothing by itself.
@@ -111,7 +111,7 @@ def test_helper_starts_within(daemon: Host, transport: str, option: str) -> None
 def test_helper_starts_with_options_for_newer_systemd_only_there(
     daemon: Host, transport: str, option: str
 ) -> None:
-    assert (helper_says(daemon, option, sudo=transport) == HELLO) is is_newer(daemon)
+    assert is_hello(helper_says(daemon, option, sudo=transport)) is is_newer(daemon)
 
 
 def test_helper_works_within_all_of_them(daemon: Host, stub_units: tuple[str, ...]) -> None:
@@ -119,7 +119,7 @@ def test_helper_works_within_all_of_them(daemon: Host, stub_units: tuple[str, ..
     for sudo in SUDOS[daemon.release]:
         decisions, starts = len(audit(daemon)), starts_by(daemon, sudo)
         with daemon.popen(*within(*used(daemon)), *helper(sudo)) as process:
-            assert answer(process) == parse_reply(HELLO.encode())
+            assert isinstance(answer(process), Hello)
             assert act(daemon, process, "start", "web") == "httpd.service done"
             assert daemon.show("httpd.service", "ActiveState") == "active"
             assert act(daemon, process, "stop", "web") == "httpd.service done"

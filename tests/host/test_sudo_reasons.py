@@ -16,7 +16,7 @@ import pytest
 
 from hkswitch.backend.sudo_reasons import NEW, OLD, REASONS, RS, Reason
 from tests.host.conftest import only_sudo_rs
-from tests.host.installation import HELLO
+from tests.host.installation import is_hello
 from tests.host.machine import Host, eventually
 from tests.host.matrix import SUDO_RS
 from tests.host.rootfs import CHECKOUT
@@ -491,7 +491,7 @@ def test_sudo_rs_refuses_a_rule_with_unsupported_options(daemon: Host, options: 
         daemon.run("sh", "-ec", a_rule(options))
         asked = daemon.run(sudo, "-n", "-u", "root", *SERVE, user="hkswitch", check=False)
         assert says in asked.stderr
-        assert (HELLO in asked.stdout) is ("ignored" in says)
+        assert is_hello(asked.stdout) is ("ignored" in says)
 
 
 def test_messages_of_sudo_are_logged_once(daemon: Host) -> None:

@@ -26,9 +26,10 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from hkswitch.model import config_keys
 from hkswitch.model.config import BridgeConfig, Config, parse
+from hkswitch.model.elsewhere import Trait
 from hkswitch.model.errors import ConfigError, Exit, Problem
 from hkswitch.model.group import Commands, Group
-from hkswitch.model.unit_state import UnitFailure, Usage
+from hkswitch.model.unit_state import Action, UnitFailure, UnitResult, UnitState, Usage
 from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.helper import (
     ALERT_STATES,
@@ -36,13 +37,17 @@ from hkswitch.protocol.helper import (
     CONFIRM_MS,
     LONGEST_TOKEN,
     Alert,
+    GroupUpdate,
     Hello,
     Ping,
+    ProbeUpdate,
+    StatesUpdate,
     encode_message,
     parse_request,
 )
-from hkswitch.protocol.helper_replies import LARGEST_AMOUNT
+from hkswitch.protocol.helper_replies import LARGEST_AMOUNT, LONGEST_VERSION
 from hkswitch.protocol.json_lines import LARGEST_ID, LONGEST_NAME, MalformedMessage
+from hkswitch.protocol.report import LONGEST_SUB_OF_ANOTHER_HOST
 from tests.fuzz.changes import (
     NUMBERS,
     ODD_YAML,
@@ -76,6 +81,8 @@ FOLLOWED_LONG = {
 # What is right
 
 texts = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), max_size=LONGEST_NAME)
+names = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=LONGEST_NAME)
+"""Those of a helper."""
 SIMPLE: dict[object, st.SearchStrategy[Any]] = {
     str: texts,
     int: st.integers(1, LARGEST_ID),
@@ -90,12 +97,31 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "code": st.from_regex(r"[0-9]{3}-[0-9]{2}-[0-9]{3}", fullmatch=True),
     "payload": st.from_regex(r"X-HM://[0-9A-Z]{13}", fullmatch=True),
     "device_id": st.from_regex(r"([0-9A-F]{2}:){5}[0-9A-F]{2}", fullmatch=True),
+    **dict.fromkeys(("reason", "problem", "detail"), texts.map(str.strip)),
+    "version": texts.map(lambda text: text[:LONGEST_VERSION].strip()),
+    "sub": texts.map(lambda text: text[:LONGEST_SUB_OF_ANOTHER_HOST].strip()),
 }
 """Fields that may be less than their types allow."""
 OWN_FIELDS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     Alert: {"state": st.sampled_from(sorted(ALERT_STATES))},
     UnitFailure: {"run": st.text("0123456789abcdef", min_size=1, max_size=32)},
-    Usage: {name: st.none() | st.integers(0, LARGEST_AMOUNT) for name in ("cpu_ns", "memory_bytes")},
+    UnitResult: {"unit": texts.map(str.strip)},
+    Usage: {name: st.none() | st.integers(0, LARGEST_AMOUNT) for name in ("cpu_ns", "memory_bytes")}
+    | {"member": names, "run": names},
+    GroupUpdate: {
+        "group": names,
+        "token": st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=LONGEST_TOKEN),
+        "units": st.lists(names, max_size=3).map(tuple),
+        "actions": st.sets(st.sampled_from(Action)).map(lambda some: tuple(a for a in Action if a in some)),
+        "traits": st.sets(st.sampled_from(Trait)).map(lambda some: tuple(t for t in Trait if t in some)),
+    },
+    StatesUpdate: {
+        "units": st.dictionaries(names, st.deferred(lambda: messages(UnitState)), max_size=3),
+        "probes": st.dictionaries(names, st.deferred(lambda: messages(ProbeUpdate)), max_size=3),
+        "failures": st.dictionaries(
+            names, st.none() | st.deferred(lambda: messages(UnitFailure)), max_size=3
+        ),
+    },
 }
 """The same of one type."""
 SAYS = {Operation.UNPAIR: ["controller"], Operation.ACT: ["action", "group"]}

@@ -66,6 +66,7 @@ ASKS: list[DaemonMessage] = [
 REPLIES: list[Reply] = [
     Hello("1.2.3"),
     Hello("1.2.3", HELPER_PROTOCOL + 1),
+    Hello("1.2.3", HELPER_PROTOCOL, 1_800_000_000),
     Pong(5),
     Accepted(1),
     Finished(
@@ -287,7 +288,7 @@ def test_there_is_a_good_message_of_each_type() -> None:
 
 
 OPTIONAL = {
-    *(("hello", "protocol"), ("states", "failures")),
+    *(("hello", "protocol"), ("hello", "unix_seconds"), ("states", "failures")),
     *(("group", key) for key in ("actions", "traits", "timeout_seconds")),
 }
 
@@ -310,6 +311,8 @@ def test_a_message_lacks_none_of_its_keys(kind: str, key: str) -> None:
         ("hello", "version", "x" * 257),
         ("hello", "protocol", "2"),
         ("hello", "protocol", True),
+        ("hello", "unix_seconds", "now"),
+        ("hello", "unix_seconds", -1),
         ("pong", "id", 0),
         ("accepted", "id", None),
         ("finished", "units", {}),

@@ -210,19 +210,10 @@ def test_a_name_of_a_helper_is_plain_or_refused(place: str, name: str, *, is_all
         {**GROUP, "actions": [], "traits": [], "timeout_seconds": 0},
         {**GROUP, "actions": [], "traits": [], "timeout_seconds": 2**60},
     ],
-    ids=repr,
 )  # fmt: skip
 def test_what_is_absurd_is_refused(message: dict[str, Any]) -> None:
     with pytest.raises(MalformedMessage):
         parse_reply(json.dumps(message).encode())
-
-
-@pytest.mark.parametrize(("told", "taken"), [(1, 1), (3600, 3600), (3601, 3600), (2**53, 3600)])
-def test_no_group_takes_longer_than_a_config_allows(told: int, taken: int) -> None:
-    body = {**GROUP, "actions": [], "traits": [], "timeout_seconds": told}
-    update = parse_reply(json.dumps(body).encode())
-    assert isinstance(update, GroupUpdate)
-    assert update.timeout_seconds == taken
 
 
 # Hosts in the report

@@ -3,7 +3,8 @@
 Arguments: the config file, then the helper's own arguments. In the environment, JOURNAL is a journal's
 socket, without which nothing is audited; DAEMON_UID is the user who may connect, by default the one that runs
 this; BY_UID is the user for whom it works; READ_WITHIN_SECONDS is how long the daemon may leave its output
-unread. Of the config file it checks only whether all users can write it.
+unread, and REMOTE_SILENCE_SECONDS how long the daemon of another host may be silent. Of the config file it
+checks only whether all users can write it.
 """
 
 import os
@@ -11,7 +12,7 @@ import stat
 import sys
 from pathlib import Path
 
-from hkswitch.serviceswitch import stdio
+from hkswitch.serviceswitch import requester, stdio
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect
 from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.main import Facts, run
@@ -46,7 +47,10 @@ if __name__ == "__main__":
     config_file, *arguments = sys.argv[1:]
     if "READ_WITHIN_SECONDS" in os.environ:
         stdio.DAEMON_READS_WITHIN_SECONDS = float(os.environ["READ_WITHIN_SECONDS"])  # type: ignore[misc]
-    caller = Caller(uid=int(os.environ.get("BY_UID", "1234")), login_uid=1000)
+    if "REMOTE_SILENCE_SECONDS" in os.environ:
+        requester.REMOTE_SILENCE_SECONDS = float(os.environ["REMOTE_SILENCE_SECONDS"])  # type: ignore[misc,assignment]
+    bridge = requester.bridge_in(arguments)
+    caller = Caller(uid=int(os.environ.get("BY_UID", "1234")), login_uid=1000, bridge=bridge)
     kind, path = (Audit, os.environ["JOURNAL"]) if "JOURNAL" in os.environ else (Unaudited, "")
     audit = kind(caller, Journal(path))
     facts = Facts(
@@ -54,6 +58,7 @@ if __name__ == "__main__":
         requester=Requester.of_standard_input(),
         daemon_uid=int(os.environ.get("DAEMON_UID", os.getuid())),
         by_uid=caller.uid,
+        bridge=bridge,
         is_in_own_unit=lambda: True,
         is_in_session=lambda: False,
     )

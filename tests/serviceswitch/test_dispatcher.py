@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.helper import HelperProgram
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 __all__ = ["bus_address", "fake", "journal", "systemd_on_bus"]
 
@@ -102,7 +103,9 @@ async def serving(fake: FakeSystemd, tmp_path: Path, journal: Journal) -> AsyncI
         env={**os.environ, "JOURNAL": journal.path},
     )
     serving = Serving(process, config_file)
-    assert await serving.reply() == {"type": "hello", "version": __version__, "protocol": HELPER_PROTOCOL}
+    hello = await serving.reply()
+    assert abs(hello.pop("unix_seconds") - time.time()) < PATIENCE_SECONDS
+    assert hello == {"type": "hello", "version": __version__, "protocol": HELPER_PROTOCOL}
     yield serving
     if process.returncode is None:
         process.kill()

@@ -18,7 +18,14 @@ from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "journal", "systemd_on_bus"]
 
-CONFIG = "groups: {web: {units: [httpd, cache]}, half: {units: [httpd], actions: [start]}}"
+CONFIG = """\
+hosts: {nas: {ssh: nas.lan}}
+groups:
+  web: {units: [httpd, cache]}
+  half: {units: [httpd], actions: [start]}
+  far: {host: nas, group: media}
+"""
+FAR = "far is group 'media' of the host nas"
 
 
 @pytest.fixture
@@ -78,6 +85,8 @@ async def test_an_action_that_is_done_is_0(fake: FakeSystemd, program: HelperPro
         (["start", "web"], 69, "serviceswitch: start web failed: httpd.service exited with status 1\n"),
         (["start", "none"], 77, "serviceswitch: there is no group 'none' in the configuration\n"),
         (["status", "none"], 77, "serviceswitch: there is no group 'none' in the configuration\n"),
+        (["start", "far"], 77, f"serviceswitch: {FAR}; use `hkswitch start far`\n"),
+        (["status", "far"], 77, f"serviceswitch: {FAR}; use `hkswitch status far`\n"),
         (["stop", "half"], 77, "serviceswitch: stop is not in this group's actions\n"),
         (["restart", "web"], 77, "serviceswitch: restart is not in this group's actions\n"),
         (
@@ -176,6 +185,7 @@ ALLOWED = ("6", "allowed", "")
         (["start", "half"], [ALLOWED, ("6", "done", "")]),
         (["start", "web"], [ALLOWED, ("3", "failed", "cache.service exited with status 1")]),
         (["start", "none"], [("4", "denied", "there is no group 'none' in the configuration")]),
+        (["start", "far"], [("4", "denied", f"{FAR}; use `hkswitch start far`")]),
         (["stop", "half"], [("4", "denied", "stop is not in this group's actions")]),
         (["start", "a\nb"], [("4", "denied", r"there is no group 'a\nb' in the configuration")]),
         (["start", "\udcff"], [("4", "denied", r"there is no group '\udcff' in the configuration")]),

@@ -1,0 +1,222 @@
+"""Checks the other hosts of this bridge: connects to each as the daemon does, and asks the daemon about it.
+
+Only root and the daemon's user can use the daemon's keys; for others, the daemon's report counts.
+"""
+
+import asyncio
+import grp
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from hkswitch.backend import ssh_reasons
+from hkswitch.backend.ssh_command import SETTINGS, SSH, key_file, known_hosts_file
+from hkswitch.doctor.context import ROOT, Context
+from hkswitch.doctor.finding import (
+    WITH_SUDO,
+    Check,
+    Finding,
+    counted,
+    fail,
+    needs_root,
+    ok,
+    several,
+    todo,
+    warn,
+)
+from hkswitch.model.config import Config
+from hkswitch.model.elsewhere import RemoteHost
+from hkswitch.model.errors import Failure
+from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
+from hkswitch.protocol.host_report import HostReport
+from hkswitch.remote import limits
+from hkswitch.remote.host_folder import FOLDER_MODE, KEY_MODE, read_host
+from hkswitch.remote.trial import TrialResult, try_host
+
+MOST_AT_ONCE: Final = 32
+"""Trials at the same time, each of which is an ssh process."""
+
+MOST_CLOCK_SECONDS: Final = 30
+"""A larger difference confuses who compares the logs and audits of two hosts."""
+
+_INSTALL_SSH: Final = "install openssh-client (Debian) or openssh-clients (Fedora)"
+_MIB: Final = 2**20
+
+
+class Known(NamedTuple):
+    """What is known of a host: its groups there, by their ids here, and what the daemon reports."""
+
+    host: RemoteHost
+    groups: Mapping[str, str]
+    report: HostReport | None = None
+    """None if there is no daemon to ask."""
+
+
+async def hosts(context: Context) -> tuple[Finding, ...]:
+    """Check each host of the configuration, and whether the daemon's limits are enough for all of them."""
+    config = context.config
+    if isinstance(config, Failure) or not config.hosts:
+        return ()
+    if not os.access(SSH, os.X_OK):
+        return (fail(Check.HOSTS, f"{SSH} does not exist", _INSTALL_SSH),)
+    reports = {report.name: report for report in context.hosts}
+    places = {group.id: group.elsewhere for group in config.groups if group.elsewhere is not None}
+    known = [
+        Known(
+            host, {each: at.group for each, at in places.items() if at.host == host}, reports.get(host.name)
+        )
+        for host in config.hosts
+    ]
+    turns = asyncio.Semaphore(MOST_AT_ONCE)
+    found = await asyncio.gather(*(_examined(context, each, turns) for each in known))
+    unit = {} if isinstance(context.unit, Failure) else context.unit
+    limited = limits_fault(unit, config)
+    return (*found, *((limited,) if limited else ()))
+
+
+async def _examined(context: Context, known: Known, turns: asyncio.Semaphore) -> Finding:
+    if not context.has_daemon_rights:
+        return reported(known)
+    if context.is_root and (fault := files_fault(known.host)):
+        return fault
+    async with turns:
+        try:
+            return connected(known, await try_host(known.host.name, known.host.ssh))
+        except Failure as failure:
+            return unreachable(known, str(failure))
+
+
+def reported(known: Known) -> Finding:
+    """Judge a host by the daemon's report alone."""
+    name, report = known.host.name, known.report
+    if report is None:
+        return needs_root(Check.HOSTS)
+    if not known.groups:
+        return _unused(name)
+    if report.problem:
+        return fail(Check.HOSTS, f"{name}: {report.problem}", WITH_SUDO)
+    return ok(Check.HOSTS, f"{name}: connected, hkswitch {report.version} there")
+
+
+def unreachable(known: Known, why: str) -> Finding:
+    """Judge why a test connection failed. Nothing is broken here if no group is on the host."""
+    name = known.host.name
+    make = fail if known.groups else warn
+    said = why.removeprefix(f"cannot connect to {name}: ")
+    if said == why:  # it has a remedy of its own
+        what, _, remedy = why.rpartition("; ")
+        return make(Check.HOSTS, f"{name}: {what or remedy}", remedy)
+    if (reason := ssh_reasons.find_ssh_reason(said)) is None:
+        return make(Check.HOSTS, f"{name}: {said}", f"run `sudo hkswitch host test {name}` again")
+    raw = said.removesuffix(f"; {ssh_reasons.hint(said, name)}")
+    remedy = reason.remedy.replace("NAME", name).replace("DESTINATION", known.host.ssh)
+    return make(Check.HOSTS, f"{name}: {reason.cause} ({raw})", remedy)
+
+
+def connected(known: Known, result: TrialResult) -> Finding:
+    """Judge the answers of a host's helper, and whether the daemon is connected to it, too."""
+    name = known.host.name
+    if result.config_problem:
+        what = f"{name}: its helper rejects the configuration there ({result.config_problem})"
+        return fail(Check.HOSTS, what, "there, run `hkswitch check`")
+    missing = [f"{there} ({here} here)" for here, there in known.groups.items() if there not in result.groups]
+    if missing:
+        have = f"its groups are {several(sorted(result.groups))}" if result.groups else "it has no groups"
+        advice = f"add it there, or correct `group` here with `sudo hkswitch edit`; {have}"
+        return fail(Check.HOSTS, f"{name}: the configuration there has no group {several(missing)}", advice)
+    if known.groups and known.report is not None and not known.report.connected_since_unix_seconds:
+        what = f"{name}: a test connection works, but the daemon is not connected ({known.report.problem})"
+        return fail(Check.HOSTS, what, "run `sudo hkswitch reload`: the daemon then connects at once")
+    if result.missing:
+        what = f"{name}: hkswitch {result.version} there is another version: {result.missing}"
+        return warn(Check.HOSTS, what, "install the same version there")
+    if result.clock_seconds is not None and abs(result.clock_seconds) > MOST_CLOCK_SECONDS:
+        order = "ahead of" if result.clock_seconds > 0 else "behind"
+        what = f"{name}: its clock is {abs(result.clock_seconds)} s {order} the one here"
+        return warn(Check.HOSTS, what, "run `sudo timedatectl set-ntp true` where the time is wrong")
+    if not known.groups:
+        return _unused(name)
+    what = f"hkswitch {result.version}, round trip {result.round_trip_ms:.1f} ms"
+    return ok(Check.HOSTS, f"{name}: {what}, {counted(len(known.groups), 'group')}")
+
+
+def limits_fault(unit: Mapping[str, str], config: Config) -> Finding | None:
+    """Return the finding if the daemon's limits are too low for the hosts; `unit`: its properties."""
+    number = len(config.hosts)
+    needed = {
+        "MemoryMax": (limits.MEMORY_MIB + number * limits.MEMORY_MIB_A_HOST) * _MIB,
+        "TasksMax": limits.TASKS + number * limits.TASKS_A_HOST,
+        "LimitNOFILE": limits.FILES + number * limits.FILES_A_HOST,
+    }
+    low = [
+        name for name, least in needed.items() if unit.get(name, "").isdecimal() and int(unit[name]) < least
+    ]
+    if not low:
+        return None
+    what = f"{', '.join(low)} of {DAEMON_UNIT} {'is' if len(low) == 1 else 'are'} too low"
+    first = config.hosts[0]
+    advice = (
+        f"run `sudo hkswitch host add {first.name} {first.ssh}` again: it sets the limits in {limits.DROP_IN}"
+    )
+    return warn(Check.HOSTS, f"{what} for {counted(number, 'host')}", advice)
+
+
+def key_fault(name: str, modes: Mapping[str, tuple[int, int]]) -> Finding | None:
+    """Return the finding about a file of a host that others can read or write; None if there is none.
+
+    `modes`: owners and permissions of the private key and of known_hosts, by path. ssh itself does not refuse
+    such a key, since it belongs to another user than the daemon's.
+    """
+    for path, (owner, mode) in modes.items():
+        is_key = path.endswith(key_file(name).name)
+        allowed = KEY_MODE if is_key else KEY_MODE | stat.S_IROTH
+        if owner != ROOT or mode & ~allowed:
+            what = f"{name}: other users than root can change {path}"
+            if owner == ROOT and not mode & (stat.S_IWGRP | stat.S_IWOTH):
+                what = f"{name}: other users can read {path}"
+            group = f"root:{DAEMON_USER}" if is_key else "root:root"
+            return fail(
+                Check.HOSTS, what, f"run `sudo chown {group} {path}` and `sudo chmod {allowed:04o} {path}`"
+            )
+    return None
+
+
+def files_fault(host: RemoteHost, settings: Path = SETTINGS) -> Finding | None:
+    """Return the finding about the files of a host's connection here, if any. Raises `Failure`."""
+    name = host.name
+    add = f"run `sudo hkswitch host add {name} {host.ssh}`"
+    files = read_host(name, settings)
+    if files is None:
+        return fail(Check.HOSTS, f"{name}: this bridge has no usable key for it", add)
+    if files.host_key is None:
+        return fail(Check.HOSTS, f"{name}: the key of the host was never accepted, or is damaged", add)
+    modes = {}
+    for path in (key_file(name, settings), known_hosts_file(name, settings)):
+        found = path.stat()
+        modes[str(path)] = found.st_uid, stat.S_IMODE(found.st_mode)
+    with suppress(KeyError):  # another check reports that there is no such group
+        daemon = grp.getgrnam(DAEMON_USER).gr_gid
+        key = key_file(name, settings)
+        return key_fault(name, modes) or closed_fault(
+            name, {str(at): at.stat() for at in (key.parent, key)}, daemon
+        )
+    return key_fault(name, modes)
+
+
+def closed_fault(name: str, found: Mapping[str, os.stat_result], group_id: int) -> Finding | None:
+    """Return the finding if the daemon's group cannot enter a host's folder or read its key."""
+    for path, status in found.items():
+        is_folder = stat.S_ISDIR(status.st_mode)
+        needed = stat.S_IRGRP | (stat.S_IXGRP if is_folder else 0)
+        if status.st_gid != group_id or status.st_mode & needed != needed:
+            mode = FOLDER_MODE if is_folder else KEY_MODE
+            advice = f"run `sudo chown root:{DAEMON_USER} {path}` and `sudo chmod {mode:04o} {path}`"
+            return fail(Check.HOSTS, f"{name}: the daemon cannot read {path}", advice)
+    return None
+
+
+def _unused(name: str) -> Finding:
+    return todo(Check.HOSTS, f"{name}: no group is on it", f"run `sudo hkswitch add ID --host {name}`")
