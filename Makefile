@@ -128,6 +128,10 @@ bench: .venv/.dev ## as root: compare with systemd alone and with Homebridge, an
 bench-quick: .venv/.dev ## as root: compare with systemd alone, and print the results in under a minute
 	$(BIN)/python -m bench --quick
 
+.PHONY: bench-hosts
+bench-hosts: .venv/.dev ## as root: measure a bridge with fifty other hosts, and update docs/benchmarks.md
+	$(BIN)/python -m bench --hosts
+
 .PHONY: picture
 picture: .venv/.dev ## draw docs/picture.svg again, in a network namespace
 	$(BIN)/python -m docs.picture

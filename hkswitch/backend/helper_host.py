@@ -172,6 +172,10 @@ class HelperHost:
         """Connect at once, if there is no connection: something may have changed."""
         self._client.retry()
 
+    def hurry(self) -> None:
+        """Connect at once, if an attempt is due soon."""
+        self._client.hurry()
+
     # From the helper (`HelperListener`)
 
     def started(self, session: HelperSession) -> None:
