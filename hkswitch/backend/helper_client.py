@@ -99,6 +99,11 @@ class HelperClient:
         return self._session
 
     @property
+    def is_missing(self) -> bool:
+        """Whether the last attempt failed, or the helper has ended; of another host, that may last."""
+        return self.was_tried and self._session is None
+
+    @property
     def why_gone(self) -> str:
         """The reason why there is no helper; empty if there is one."""
         return "" if self._session is not None else self._why_gone

@@ -130,11 +130,13 @@ class HelperHost:
         group = self._groups.with_id(group_id)
         there, token = (group_id, "") if group is None else (id_there(group), self._groups.token(group))
         confirm_ms = CONFIRM_AT_LENGTH_MS if origin is RequestOrigin.USER else CONFIRM_MS
-        by_rule = origin is RequestOrigin.RULE
-        request = Request(next(self._numbers), action, there, token, confirm_ms, by_rule)
+        request = Request(
+            next(self._numbers), action, there, token, confirm_ms, by_rule=origin is RequestOrigin.RULE
+        )
         was_on = group is not None and self._state(group) is GroupState.ON
         try:
-            await self._turns.turn_of(request.id)
+            if not (self._host and self._client.is_missing and self._reported is None):
+                await self._turns.turn_of(request.id)
             session = await self._client.session(within_seconds=0)
             finished = await session.request(request, accepted)
         except RequestRefused as refusal:

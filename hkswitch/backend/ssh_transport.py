@@ -44,6 +44,7 @@ REFUSED_PAUSE_SECONDS: Final = 600
 
 CHANGED_PAUSE_SECONDS: Final = 2
 SETTING_PAUSES_SECONDS: Final = (1, 2, 5, 10, 30)
+CLOSED_PAUSES_SECONDS: Final = (0.5, 1, 2, 5, 10, 30)
 
 
 CommandFor = Callable[[RemoteHost, int], Sequence[str]]
@@ -72,6 +73,7 @@ class SshTransport:
         self._attempts = attempts or Attempts()
         self._shared_pause_seconds = 0.0
         self._is_slow = False
+        self._closed_in_a_row = 0
 
     @property
     def terms(self) -> Terms:
@@ -103,14 +105,20 @@ class SshTransport:
     def _own_pause_seconds(self, why_gone: str, attempt: int) -> float:
         """Return how long to wait, as if there were no other hosts."""
         self._is_slow = ssh_reasons.is_slow_handshake(why_gone)
-        match ssh_reasons.problem_of(why_gone):
+        problem = ssh_reasons.problem_of(why_gone)
+        self._closed_in_a_row = self._closed_in_a_row + 1 if problem is SshProblem.CLOSED else 0
+        match problem:
             case SshProblem.REFUSED_KEY:
                 return REFUSED_PAUSE_SECONDS
             case SshProblem.CHANGED_HOST_KEY:
                 return CHANGED_PAUSE_SECONDS if attempt < LONG_AWAY_ATTEMPTS else LONG_AWAY_PAUSE_SECONDS
             case SshProblem.SETTING:
                 return SETTING_PAUSES_SECONDS[min(attempt, len(SETTING_PAUSES_SECONDS) - 1)]
-            case _:
+            case SshProblem.CLOSED:
+                # A host that boots ends a connection or two. OpenSSH 9.8 and later block an address whose
+                # connections fail again and again.
+                return CLOSED_PAUSES_SECONDS[min(self._closed_in_a_row, len(CLOSED_PAUSES_SECONDS)) - 1]
+            case SshProblem.AWAY:
                 return AWAY_PAUSE_SECONDS if attempt < LONG_AWAY_ATTEMPTS else LONG_AWAY_PAUSE_SECONDS
 
     def explain(self, why_gone: str) -> str:

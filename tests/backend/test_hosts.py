@@ -297,6 +297,16 @@ async def test_a_reload_while_a_host_opens_has_its_new_groups(several: Several) 
     assert several.helpers["nas"].opened == 1
 
 
+async def test_a_tap_on_a_host_that_is_away_fails_at_once(
+    several: Several, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several.away.add("nas")
+    await several.hosts.open(several.told)
+    await eventually(lambda: several.helpers["nas"].opened)
+    monkeypatch.setattr(several.hosts._remote[RemoteHost("nas", "nas.lan")]._turns, "turn_of", None)
+    assert "is away" in str((await several.start("media")).failure)
+
+
 async def test_a_reload_connects_at_once_to_a_host_that_is_tried_again_later(several: Several) -> None:
     several.away.add("nas")
     await several.hosts.open(several.told)

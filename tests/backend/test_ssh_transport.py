@@ -69,6 +69,15 @@ def test_the_pause_until_the_next_attempt_depends_on_the_reason(
     assert SshTransport(NAS).pause_seconds(why, attempt) == pause_seconds
 
 
+def test_a_host_that_ends_each_connection_is_tried_less_and_less_often() -> None:
+    transport = SshTransport(NAS)
+    closed = "Connection closed by 192.168.1.4 port 22"
+    pauses = [transport.pause_seconds(closed, MANY) for _ in range(8)]
+    assert pauses == [0.5, 1, 2, 5, 10, 30, 30, 30]
+    assert transport.pause_seconds(AWAY, 0) == AWAY_PAUSE_SECONDS
+    assert transport.pause_seconds(closed, 0) == AWAY_PAUSE_SECONDS
+
+
 def test_attempts_of_many_hosts_begin_one_after_the_other_and_get_rarer() -> None:
     async def fifty() -> list[tuple[float, float]]:
         attempts, loop = Attempts(), asyncio.get_running_loop()
