@@ -49,8 +49,9 @@ class Hosts:
     async def watch(self, groups: Collection[Group]) -> None:
         """Observe these groups from now on, and connect to hosts that are not connected, at once."""
         self._groups, self._places = groups, _places_of(groups)
-        kept = {*self._remote} & _hosts_of(groups)
-        for host in {*self._remote} - kept:
+        hosts = _hosts_of(groups)
+        kept = [host for host in self._remote if host in hosts]
+        for host in [host for host in self._remote if host not in hosts]:
             self._spawn(self._remote.pop(host).close())  # from now on, its reports are dropped (`_Own`)
         watching = [self._spawn(self._remote[host].watch(groups)) for host in kept]
         for host in kept:
@@ -117,7 +118,9 @@ class Hosts:
     def _open_missing(self) -> list[asyncio.Task[None]]:
         """Begin to open the hosts that have groups and are not open yet."""
         opening = []
-        for host in _hosts_of(self._groups) - {*self._remote}:
+        for host in _hosts_of(self._groups):
+            if host in self._remote:
+                continue
             self._remote[host] = self._make_remote(host, self._groups)
             opening.append(self._spawn(self._open(host, self._remote[host])))
         return opening
@@ -204,5 +207,6 @@ def _places_of(groups: Collection[Group]) -> dict[str, RemoteHost | None]:
     return {group.id: None if group.elsewhere is None else group.elsewhere.host for group in groups}
 
 
-def _hosts_of(groups: Collection[Group]) -> set[RemoteHost]:
-    return {group.elsewhere.host for group in groups if group.elsewhere is not None}
+def _hosts_of(groups: Collection[Group]) -> Collection[RemoteHost]:
+    """Return the hosts of the groups, in their order."""
+    return dict.fromkeys(group.elsewhere.host for group in groups if group.elsewhere is not None).keys()

@@ -87,6 +87,11 @@ class KnownGroups:
             if not self._groups[there].probe:
                 self._groups[there] = replace(self._groups[there], check=UNTOLD)
 
+    def keep(self, told: Collection[str]) -> None:
+        """Forget what was told of all groups but these: the host has told everything anew."""
+        for there in self._groups.keys() - told:
+            self.learn(GroupUpdate(0, there, "", traits=()))
+
     @property
     def sampled(self) -> tuple[str, ...]:
         """The ids, on the host, of groups whose resources a rule needs."""

@@ -27,6 +27,9 @@ from tests.support.waiting import eventually
 NAS, PI = RemoteHost("nas", "nas.lan"), RemoteHost("pi", "pi.lan")
 HOSTS = "hosts: {nas: {ssh: nas.lan}, pi: {ssh: pi.lan}}\n"
 CONFIG = HOSTS + "groups: {web: {units: [web]}, media: {host: nas, group: films}, tv: {host: pi}}"
+EXCHANGED = (
+    HOSTS + "groups: {web: {units: [web]}, media: {host: pi, group: tv}, tv: {host: nas, group: films}}"
+)
 TOKEN = "of-that-host"
 
 
@@ -197,6 +200,15 @@ async def test_each_host_reports_its_groups_and_gets_the_requests_for_them(sever
         "nas": [("films", TOKEN)],
         "pi": [("tv", TOKEN)],
     }
+
+
+async def test_groups_that_exchange_their_places_get_their_own_requests(several: Several) -> None:
+    await several.hosts.open(several.told)
+    await several.reload(EXCHANGED)
+    for group_id in ("media", "tv"):
+        assert await several.start(group_id) == ActionResult()
+    asked = {name: [each["group"] for each in several.helpers[name].requests] for name in ("nas", "pi")}
+    assert asked == {"pi": ["tv"], "nas": ["films"]}
 
 
 @pytest.mark.parametrize("trouble", ["away", "slow"])
