@@ -54,6 +54,7 @@ class ChildPipes(asyncio.SubprocessProtocol):
         """Whether what was read and not yet processed has had its time since the end."""
         self._exited = asyncio.Event()
         self._outputs = {1, 2}
+        self._ending: list[asyncio.TimerHandle] = []
 
     async def close(self) -> None:
         if self._input is not None:
@@ -69,6 +70,8 @@ class ChildPipes(asyncio.SubprocessProtocol):
             if self.has_children:
                 with suppress(ProcessLookupError):  # all have ended
                     os.killpg(self._transport.get_pid(), signal.SIGKILL)
+            for timer in self._ending:
+                timer.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.SubprocessTransport)  # noqa: S101 -- asyncio's types are too wide
@@ -95,14 +98,14 @@ class ChildPipes(asyncio.SubprocessProtocol):
         if not self._outputs and self._exited.is_set():
             self._end()
         elif not self._outputs or fd == 1:
-            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._end)
+            self._end_later()
 
     def process_exited(self) -> None:
         self._exited.set()
         if not self._outputs:
             self._end()
         elif self._input is not None:  # while reading pauses, the end of the pipes is not seen
-            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._end)
+            self._end_later()
 
     def _set_reading(self, *, on: bool) -> None:
         for fd in self._outputs:
@@ -115,11 +118,15 @@ class ChildPipes(asyncio.SubprocessProtocol):
             else:
                 pipe.pause_reading()
 
+    def _end_later(self) -> None:
+        if not self._session.ended.done():
+            self._ending.append(asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._end))
+
     def _end(self) -> None:
         if self._input is not None and not self._input.is_empty and not self._is_late:
             self._is_late = True  # a flood that is still to be processed must not pass for a connection
             self._input.when_empty(self._end)
-            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._end)
+            self._end_later()
             return
         reason = self._telling_line(self._session.stderr.lines)
         self._session.end(reason or _how_it_ended(self._transport.get_returncode()))

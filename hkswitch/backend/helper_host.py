@@ -45,6 +45,9 @@ from hkswitch.protocol.host_report import HostReport
 TOLD_WITHIN_SECONDS: Final = 5
 """How long the reports of a helper stay valid after its end, until the next one reports."""
 
+HEARD_WITHIN_SECONDS: Final = 10
+"""After its last line, they are not valid any longer: a cut may have come long before the end of ssh."""
+
 TAP_WAITS_SECONDS: Final = 0.9
 """For a helper that is being replaced: a phone gets its response after a second."""
 
@@ -130,11 +133,14 @@ class HelperHost:
         group = self._groups.with_id(group_id)
         there, token = (group_id, "") if group is None else (id_there(group), self._groups.token(group))
         confirm_ms = CONFIRM_AT_LENGTH_MS if origin is RequestOrigin.USER else CONFIRM_MS
-        by_rule = origin is RequestOrigin.RULE
-        request = Request(next(self._numbers), action, there, token, confirm_ms, by_rule)
         was_on = group is not None and self._state(group) is GroupState.ON
+        number = next(self._numbers)
         try:
-            await self._turns.turn_of(request.id)
+            if not (self._host and self._client.is_missing and self._reported is None):
+                await self._turns.turn_of(number)
+            if not token and (group := self._groups.with_id(group_id)) is not None:
+                token = self._groups.token(group)  # its host may have told it only now
+            request = Request(number, action, there, token, confirm_ms, origin is RequestOrigin.RULE)
             session = await self._client.session(within_seconds=0)
             finished = await session.request(request, accepted)
         except RequestRefused as refusal:
@@ -172,6 +178,10 @@ class HelperHost:
         """Connect at once, if there is no connection: something may have changed."""
         self._client.retry()
 
+    def hurry(self) -> None:
+        """Connect at once, if an attempt is due soon."""
+        self._client.hurry()
+
     # From the helper (`HelperListener`)
 
     def started(self, session: HelperSession) -> None:
@@ -186,7 +196,8 @@ class HelperHost:
         if isinstance(update, SamplesUpdate):
             self._take_samples(update)
         if isinstance(update, StatesUpdate):
-            self._note_answers(update.probes)
+            self._groups.learn_probes(update.probes)
+            self._retained.answered(update.probes, is_believed=self._incoming is self._reported)
             self._log.probes(update.probes, self._incoming.probes)
             self._doubt_what_changes(update.units)
         if isinstance(update, GroupUpdate):
@@ -224,18 +235,14 @@ class HelperHost:
         if end.was_silent or self._reported is None:
             self._forget()
         elif self._forget_timer is None:
-            later = asyncio.get_running_loop().call_later
-            self._forget_timer = later(TOLD_WITHIN_SECONDS, self._forget)
+            valid_seconds = min(TOLD_WITHIN_SECONDS, HEARD_WITHIN_SECONDS - end.silent_seconds)
+            self._forget_timer = asyncio.get_running_loop().call_later(valid_seconds, self._forget)
         self._notice()
-
-    def _note_answers(self, probes: Mapping[str, ProbeUpdate]) -> None:
-        """Retain no result of an earlier helper where this one has its own."""
-        for group_id, probe in probes.items():
-            if probe.verdict is not None or self._incoming is self._reported:
-                self._retained.answered(group_id)
 
     def _believe(self, reported: ReportedState) -> None:
         before, self._reported = self._reported, reported
+        if reported.is_complete:
+            self._groups.keep(reported.groups)
         if self._forget_timer is not None:
             self._forget_timer.cancel()
             self._forget_timer = None

@@ -92,6 +92,8 @@ class End:
 
     why: str
     was_silent: bool = False
+    silent_seconds: float = field(default=0, compare=False)
+    """How long ago it sent its last line."""
 
 
 @dataclass(slots=True)
@@ -139,6 +141,7 @@ class HelperSession:
         """Done when the helper has ended."""
         self._epoch = 0
         self._lines = 0
+        self._heard_seconds = loop.time()
         self._sampled_seconds = float("-inf")
         self._pending: dict[int, _Pending] = {}
         self._pings = count(1)
@@ -173,7 +176,8 @@ class HelperSession:
         """End the session for this reason; by default, for the one in the last line of standard error."""
         if self.ended.done():
             return
-        end = End(why or next(reversed(self.stderr.lines), "it gave no reason"), was_silent)
+        silent_seconds = asyncio.get_running_loop().time() - self._heard_seconds
+        end = End(why or next(reversed(self.stderr.lines), "it gave no reason"), was_silent, silent_seconds)
         self.ended.set_result(end)
         for pending in self._pending.values():
             _fail(pending.finished, HelperGone(end.why, self._terms.host, accepted=pending.is_accepted))
@@ -240,6 +244,7 @@ class HelperSession:
             raise MalformedMessage("it has too many values")
         reply = parse_reply(line)
         self._lines += 1
+        self._heard_seconds = asyncio.get_running_loop().time()
         # TRUST: nothing counts before the protocol is known, and nothing changes it later.
         if reply is not None and self.hello.done() is not isinstance(reply, Hello):
             self._take(reply)

@@ -73,9 +73,9 @@ class ReportedState:
         return self.wanted
 
     def has(self, group_id: str, token: str) -> bool:
-        """Tell whether the helper has this group, with the same meaning."""
+        """Tell whether the helper has this group, with the same meaning; an empty token stands for none."""
         group = self.groups.get(group_id)
-        return group is not None and group.token == token
+        return group is not None and bool(token) and group.token == token
 
     def observed(self, group_id: str, token: str) -> Observed:
         """Return the state of the group that `token` stands for."""

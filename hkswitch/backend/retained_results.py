@@ -6,6 +6,8 @@ Keeps the groups and the deadlines, not the results.
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from hkswitch.protocol.helper import ProbeUpdate
+
 
 class RetainedResults:
     """The retained probe results of one host, by the ids of groups."""
@@ -28,9 +30,11 @@ class RetainedResults:
         self._until_seconds = {name: self._until_seconds.get(name, until_seconds) for name in group_ids}
         self._arm()
 
-    def answered(self, group_id: str) -> None:
-        """Drop a result: the new helper's probe has answered."""
-        self._until_seconds.pop(group_id, None)
+    def answered(self, probes: Mapping[str, ProbeUpdate], *, is_believed: bool) -> None:
+        """Drop results where the new helper has its own; one that is believed has also if a probe runs."""
+        for group_id, probe in probes.items():
+            if probe.verdict is not None or is_believed:
+                self._until_seconds.pop(group_id, None)
 
     def drop(self, changed: set[str], units_of: Mapping[str, Collection[str]]) -> list[str]:
         """Drop the results of groups with a changed unit; return the ids of these groups."""

@@ -194,8 +194,8 @@ class Group:
         if self.commands is not None:
             return self._resting if self.momentary else _STATE_OF_COMMANDS.get(probe_result)
         members = self.members
-        if any(member not in units for member in members):
-            return None
+        if not members or any(member not in units for member in members):
+            return None  # a group without members is another host's, which has not told them yet
         state = group_state([units[member] for member in members])
         if not self.check or state is not GroupState.ON:
             return state

@@ -13,7 +13,7 @@ from hkswitch.model.unit_state import Action
 UNTOLD: Final[Argv] = ("(untold)",)
 """Stands for a command of another host: that there is one is known, but not which."""
 
-_OWN_KEYS: Final = ("name", "type", "restart", "alert", "restart_when")
+_OWN_KEYS: Final = ("id", "name", "type", "restart", "alert", "restart_when")
 
 
 class Told(NamedTuple):

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from hkswitch.backend import Host
 from hkswitch.backend.helper_host import HelperHost
 from hkswitch.control.server import Clients
 from hkswitch.daemon.alerts import Alerts
@@ -128,6 +129,8 @@ class Daemon:
     kept: "KeptInMemory"
     attempted: Callable[[str], None]
     """Is told the group of each restart that a rule asks for."""
+    make_host: Callable[[Collection[Group], Transport], Host] = HelperHost
+    """Returns what runs all groups."""
     process: Process = field(default_factory=lambda: Process("daemon"))
     broke: BaseException | None = None
     is_down: bool = False
@@ -142,7 +145,7 @@ class Daemon:
         self._living = self.process.spawn(self._live())
 
     def _make(self, config: Config) -> None:
-        self.host = HelperHost(config.groups, self.transport)
+        self.host = self.make_host(config.groups, self.transport)
         self.front = self.make_front(config.groups)
         alerts = Alerts(config, self.host, self.front, self.kept)
         self.switchboard = WatchedSwitchboard(config.groups, self.host, self.front, alerts.request_failed)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from hkswitch.backend.helper_client import back_off_seconds
 from hkswitch.backend.helper_session import HelperGone, HelperSession, Terms, local_terms
@@ -59,11 +59,24 @@ class StoppableConnection(SimulatedConnection):
             await self.goes_on.wait()  # it learns nothing meanwhile, and so does nothing more
 
 
+class Caller(Protocol):
+    """What is at the other end of a helper's pipes: a session of the daemon, or what leads to one."""
+
+    def begin(self, write: Callable[[bytes], None]) -> None:
+        """Send with `write` from now on."""
+
+    def receive(self, data: bytes) -> None:
+        """Take what the helper wrote."""
+
+    def end(self) -> None:
+        """The helper has closed its output."""
+
+
 @dataclass(eq=False)
 class Helper:
     """One process."""
 
-    session: HelperSession
+    session: Caller
     transport: "Transport"
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,7 +97,7 @@ class Helper:
         self.audit = AuditLog(self.transport.file, self.transport.restarted_by_rule)
         self._engines = EngineAccess(self.transport.engines, self.goes_on, self._posted)
         self._finished = 0
-        late = self.transport.chance.delay_seconds, self.transport.chance.cut_at
+        late = self._delay_seconds, self.transport.chance.cut_at
         self.input = Pipe(self._take, self._end_of_input, *late, self._process.context)
         self.output = Pipe(self._heard, self._gone, *late, copy_context())
         self.session.begin(self._sent)
@@ -185,6 +198,10 @@ class Helper:
     def leftovers(self) -> list[str]:
         """What of it has not ended."""
         return self._process.leftovers
+
+    def _delay_seconds(self) -> float:
+        """How long the next write takes to arrive."""
+        return self.transport.chance.delay_seconds()
 
     def _fall_silent(self) -> None:
         if not self.is_dead:

@@ -12,6 +12,7 @@ from tests.world.client import ClientBus
 from tests.world.commands import Decide
 from tests.world.engines import MachineEngines
 from tests.world.history import History, Was
+from tests.world.hosts_scene import UNSEEN_PROGRAMS
 from tests.world.messages import Delay, Message
 from tests.world.random_source import SLOW_SECONDS, RandomSource
 from tests.world.scene import Programs
@@ -138,6 +139,8 @@ class Machine:
     """When another client last changed a unit."""
     overlaps: bool = False
     """Whether two commands of the lamp's ran at once."""
+    ran: list[tuple[float, tuple[str, ...]]] = field(default_factory=list)
+    """The programs of commands without a status, and when they began."""
     has_engines: bool = False
     _busy_until_seconds: float = 0
 
@@ -288,6 +291,8 @@ class Machine:
                     loop.call_later(programs.takes_seconds, self._passed, word, loop.time())
             case [program, *_] if program == TELL:
                 pass
+            case [program, *_] if program in UNSEEN_PROGRAMS:
+                self.ran.append((asyncio.get_running_loop().time(), argv))
             case ["/bin/lamp", "status"]:
                 status = 0 if programs.is_lit else 3
             case ["/bin/lamp", word]:

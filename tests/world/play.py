@@ -1,7 +1,7 @@
 """Plays the world of a seed from its boot to its end, and keeps a trace of it.
 
-Of eight seeds, one is a bridge and its disk, one has controllers that speak HAP, and one has containers. Of
-sixteen, one has alerts and rules.
+Of eight seeds, one has controllers that speak HAP, and one has containers. Of sixteen, one is a bridge and
+its disk, one has alerts and rules, and one has several hosts.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from tests.world.controller_access import ControllerAccess, DirectAccess, HapAcc
 from tests.world.engine_checks import check_engine_trouble
 from tests.world.files import parsed_by_root
 from tests.world.operations import Operations
+from tests.world.play_hosts import play_hosts
 from tests.world.play_state import play_state
 from tests.world.processes import make_task, number
 from tests.world.quiescence import (
@@ -37,6 +38,9 @@ CHECKPOINTS: Final = 2
 OF_TROUBLE: Final = 12
 """Of sixteen seeds, this one has alerts and rules."""
 
+OF_HOSTS: Final = 10
+"""And this one has several hosts."""
+
 CHECKS: Final = (
     check_quiescence,
     check_troubles,
@@ -51,6 +55,8 @@ CHECKS: Final = (
 
 def play(seed: int) -> SeedRun:
     """Play a seed; `failure` says what was wrong, if anything."""
+    if seed % 16 == OF_HOSTS:
+        return run_seed(seed, play_hosts)
     if seed % 16 == OF_TROUBLE:
         kind = HapAccess if seed % 3 == 0 else DirectAccess
         return run_seed(seed, partial(_play, kind=kind, has_alerts=True))

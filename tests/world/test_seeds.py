@@ -14,7 +14,7 @@ import pytest
 from tests.world.play import play
 from tests.world.seed_run import SeedRun
 
-FIXED = range(100, 109)
+FIXED = (*range(100, 109), 114)
 """One of each kind."""
 PLANTED = {
     1: (
@@ -47,6 +47,12 @@ PLANTED = {
     ),
     7: ("a group of another token is taken for the same",),
     8: ("who read an error is not told the value again",),
+    10: (
+        "hosts that stay are not told of a reload",
+        "each host has the groups of all hosts",
+        "a request carries the token of this config",
+        "what a host reports is shown under its own id",
+    ),
     11: ("a helper that is gone is believed for ever",),
     12: (
         "a stop of a program that exits with 143 is told as a failure",
@@ -67,6 +73,14 @@ PLANTED = {
         "an engine that broke off its events is not followed again",
         "a request that was overruled is sent to an engine",
     ),
+    26: (
+        "a request carries the id of this config",
+        "samples count for the id that the group has there",
+        "the traits that a host tells are ignored",
+        "what a host tells of a group is not learned anew",
+        "a group that a host has lost asks for a reload",
+        "a host that is away is tried again every four seconds",
+    ),
     32: ("a switchboard's timers outlive it",),
     41: (
         "a superseded success is not doubted",
@@ -78,7 +92,16 @@ PLANTED = {
         "a rule restarts its group two samples too late",
         "a rule's restart is not audited as one",
     ),
+    74: (
+        "a group that takes the place of another one keeps its id",
+        "the states of a host that is cut off stay valid when ssh ends",
+    ),
     85: ("a read overtakes a newer signal",),
+    90: (
+        "a host without groups stays connected",
+        "a reload waits for a host that hangs",
+    ),
+    122: ("a reload does not try a refused key again",),
     369: ("changes before the match are not read",),
     399: ("a restart that was not made is called done",),
     425: ("a forgotten unit is not read anew",),
@@ -95,7 +118,7 @@ from tests.world.play import play
 print(json.dumps([play(seed).trace for seed in map(int, sys.argv[1:])]))
 """
 
-A_WORLD, CONTAINERS, A_DISK, HAP, TROUBLE = 5, 6, 10, 11, 108
+A_WORLD, CONTAINERS, A_DISK, HAP, TROUBLE, HOSTS = 5, 6, 2, 11, 108, 106
 
 
 @cache
@@ -119,7 +142,7 @@ def test_what_a_seed_would_find_is_not_there(seed: int) -> None:
 
 
 def test_a_seed_is_the_same_world_in_every_process() -> None:
-    seeds = (A_WORLD, CONTAINERS, A_DISK, HAP, TROUBLE)
+    seeds = (A_WORLD, CONTAINERS, A_DISK, HAP, TROUBLE, HOSTS)
     done = subprocess.run(
         [sys.executable, "-c", TRACES, *map(str, seeds)],
         env={**os.environ, "PYTHONHASHSEED": "1"},  # this process has another one, a random one
