@@ -18,6 +18,7 @@ from hkswitch.backend import ssh_reasons
 from hkswitch.backend.ssh_command import SETTINGS, SSH, SSH_CONFIG, ssh_command
 from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.group import MOST_ACCESSORIES
 from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.printable import printable
 from hkswitch.protocol.helper import (
@@ -183,6 +184,8 @@ async def _message(process: asyncio.subprocess.Process, kind: _Kind, told: _Told
         match reply:
             case GroupUpdate(_, group, token) if token:
                 told.groups[printable(group)] = token
+                if len(told.groups) > MOST_ACCESSORIES:
+                    raise MalformedMessage("more groups than a configuration can have")
             case ConfigUpdate(problem):
                 told.config_problem = printable(problem)
             case found if isinstance(found, kind):

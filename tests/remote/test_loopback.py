@@ -160,6 +160,10 @@ async def test_a_trial_shows_version_and_groups(loopback: Loopback) -> None:
     assert result.config_problem == "a?[2J"
 
 
+def group(number: int) -> str:
+    return json.dumps({"type": "group", "epoch": 1, "group": f"g{number}", "token": "5e1f", "units": []})
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
@@ -168,8 +172,9 @@ async def test_a_trial_shows_version_and_groups(loopback: Loopback) -> None:
         (["{" * 2_000_000], "it sent what no helper sends"),
         ([json.dumps({**HELLO, "protocol": 99})], f"9.8.7 there and {__version__} here are too different"),
         ([json.dumps({"type": "refused", "id": None, "reason": "no"})] * 25_000, "more than 20000 messages"),
+        ([json.dumps(HELLO), *map(group, range(150))], "more groups than a configuration can have"),
     ],
-    ids=["a shell", "escapes", "an endless line", "another protocol", "many messages"],
+    ids=["a shell", "escapes", "an endless line", "another protocol", "many messages", "many groups"],
 )
 async def test_a_host_that_says_something_else_fails_the_trial(
     loopback: Loopback, lines: list[str], says: str
