@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from hkswitch import __version__
-from hkswitch.backend.ssh_command import (
+from hkswitch.backend.ssh_command import ALIVE_INTERVAL_SECONDS, (
     HOSTS_FOLDER,
     SSH_CONFIG,
     key_file,
@@ -313,7 +313,7 @@ def test_root_decides_the_rest_but_not_what_the_daemon_relies_on(loopback: Loopb
         "proxyjump": "gate",
         "stricthostkeychecking": "true",
         "forwardagent": "no",
-        "serveraliveinterval": "3",
+        "serveraliveinterval": str(ALIVE_INTERVAL_SECONDS),
         "clearallforwardings": "yes",
         "passwordauthentication": "no",
         "controlmaster": "false",
