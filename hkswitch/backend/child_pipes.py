@@ -4,6 +4,7 @@ It knows neither: what its standard error means, and which command is run, is fo
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,7 +19,8 @@ END_WITHIN_SECONDS: Final = 1
 async def start(command: Sequence[str], pipes: "ChildPipes") -> "ChildPipes":
     """Start the child, an argv; raises `HelperGone`."""
     try:
-        await asyncio.get_running_loop().subprocess_exec(lambda: pipes, *command)
+        group = 0 if pipes.has_children else None
+        await asyncio.get_running_loop().subprocess_exec(lambda: pipes, *command, process_group=group)
     except OSError as error:
         raise HelperGone(f"{command[0]}: {error.strerror}") from None
     except RuntimeError as error:  # asyncio in Python 3.11 starts a thread for each child, and could not
@@ -32,12 +34,19 @@ class ChildPipes(asyncio.SubprocessProtocol):
     """The standard input, output and error of a helper, or of the program that leads to it."""
 
     def __init__(
-        self, session: HelperSession, telling_line: Callable[[Sequence[str]], str], pace: Pace | None = None
+        self,
+        session: HelperSession,
+        telling_line: Callable[[Sequence[str]], str],
+        pace: Pace | None = None,
+        *,
+        has_children: bool = False,
     ) -> None:
         """`telling_line` picks the reason for the end from the lines of standard error.
 
-        `pace` limits how much is read, from a program that is not trusted; None is no limit.
+        `pace` limits how much is read, from a program that is not trusted; None is no limit. `has_children`:
+        the program may leave others of this user behind if it is killed.
         """
+        self.has_children = has_children
         self._session = session
         self._telling_line = telling_line
         self._input = None if pace is None else PacedInput(self._take, self._set_reading, pace)
@@ -60,6 +69,9 @@ class ChildPipes(asyncio.SubprocessProtocol):
                 self._transport.close()
             for timer in self._ending:
                 timer.cancel()
+            if self.has_children:
+                with suppress(ProcessLookupError):  # all have ended
+                    os.killpg(self._transport.get_pid(), signal.SIGKILL)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.SubprocessTransport)  # noqa: S101 -- asyncio's types are too wide

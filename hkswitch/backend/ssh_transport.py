@@ -96,7 +96,8 @@ class SshTransport:
         # TRUST: crosses to another host, whose sshd runs its own forced command and nothing else. What comes
         # back is limited by PACE and by the terms, and only protocol/helper_replies.py reads it.
         command = self._command_for(self._host, within_seconds)
-        return await start(command, ChildPipes(session, ssh_reasons.telling_line, PACE))
+        # A jump host has a process of its own, which would wait for minutes on a dead network.
+        return await start(command, ChildPipes(session, ssh_reasons.telling_line, PACE, has_children=True))
 
     def pause_seconds(self, why_gone: str, attempt: int) -> float:
         """Return how long to wait before the next attempt."""

@@ -69,23 +69,43 @@ def remove() -> None:
 
 
 def end_sessions(bridge: str) -> None:
-    """End the helpers that serve a bridge now; raises `Failure` if one does not end."""
-    _end(lambda: helpers_for(bridge), f"the bridge {bridge}")
+    """End what may belong to a bridge's old key; raises `Failure` if something does not end."""
+    _end(lambda: [*helpers_for(bridge), *connections_without_others(bridge)], f"the bridge {bridge}")
 
 
 def helpers_for(bridge: str) -> list[int]:
     """Return the PIDs of root's processes that serve a bridge: helpers, and sudo above them."""
-    return [pid for pid in _pids() if _serves(_arguments(pid), bridge) and _uid(pid) == 0]
+    return [pid for pid, served in _helpers() if served == bridge]
 
 
-def _serves(arguments: list[bytes], bridge: str) -> bool:
-    *program, command, option, last = [b"", b"", b"", *arguments]
-    is_helper = any(b"serviceswitch" in word for word in program)
-    return is_helper and [command, option, last] == [b"serve", b"--for", bridge.encode()]
+def connections_without_others(bridge: str) -> list[int]:
+    """Return the PIDs of the account's processes that do not lead to the helper of another bridge.
+
+    sshd checks a key only once: its holder can keep a connection, and begin another session in it later.
+    Whose an idle connection is cannot be told; a bridge that loses one makes another.
+    """
+    kept = {above for pid, served in _helpers() if served != bridge for above in _above(pid)}
+    uid = pwd.getpwnam(REMOTE_USER).pw_uid if exists() else None
+    return [] if uid is None else [pid for pid in processes_of(uid) if pid not in kept]
+
+
+def _helpers() -> Iterator[tuple[int, str]]:
+    """Yield root's processes that serve a bridge, and the bridge."""
+    for pid in _pids():
+        *program, command, option, bridge = [b"", b"", b"", *_arguments(pid)]
+        is_helper = any(b"serviceswitch" in word for word in program)
+        if is_helper and (command, option) == (b"serve", b"--for") and _status(pid, "Uid") == 0:
+            yield pid, bridge.decode(errors="replace")
+
+
+def _above(pid: int) -> Iterator[int]:
+    """Yield the parents of a process, the nearest first."""
+    while parent := _status(pid, "PPid"):
+        yield (pid := parent)
 
 
 def processes_of(uid: int) -> list[int]:
-    return [pid for pid in _pids() if _uid(pid) == uid]
+    return [pid for pid in _pids() if _status(pid, "Uid") == uid]
 
 
 def _end(find: Callable[[], list[int]], whose: str) -> None:
@@ -113,12 +133,12 @@ def _arguments(pid: int) -> list[bytes]:
         return []
 
 
-def _uid(pid: int) -> int | None:
-    """Return the effective user of a process; None if it has ended."""
+def _status(pid: int, name: str) -> int | None:
+    """Return the parent or the effective user of a process; None if it has ended."""
     try:
         status = (PROC / str(pid) / "status").read_text()
     except OSError:
         return None
-    found = re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE)
+    found = re.search(rf"^{name}:\s+(?:\d+\s+(?=\d))?(\d+)", status, re.MULTILINE)
     has_ended = re.search(r"^State:\s+Z", status, re.MULTILINE)
     return int(found[1]) if found and not has_ended else None

@@ -117,25 +117,27 @@ def plan_disallow(bridge: str) -> Admission:
 def carry_out(planned: Admission) -> bool:
     """Make a planned change, or none of it; return whether an SSH server accepts connections now.
 
-    Raises `Failure`.
+    What is revoked stays so, whatever fails afterwards. Raises `Failure`.
     """
+    is_allowing = planned.bridge in planned.granted
     if planned.granted:
         _check_rules(sudoers_text(planned.granted))
+    if is_allowing:
         sshd.check_staged(sshd_text())
     with all_or_nothing() as done:
         _make(planned, done)
-        if planned.granted:
+        if is_allowing:
             sshd.check_in_place()
-        if planned.bridge in planned.granted:
             check_helper(planned.bridge)
-        # From here on, a failure has sshd read the old files again.
-        done.callback(_take_effect_again, planned)
-        is_running = sshd.reload()
-        for bridge in planned.ended:
-            account.end_sessions(bridge)
+            # From here on, a failure has sshd read the old files again.
+            done.callback(_take_effect_again, planned)
+            is_running = sshd.reload()
+    # TRUST: the holders of old keys, and other users, may try to keep all this from ending.
+    for bridge in planned.ended:
+        account.end_sessions(bridge)
     if planned.removes_account:
         account.remove()
-    return is_running
+    return is_running if is_allowing else sshd.reload()
 
 
 def _make(planned: Admission, done: ExitStack) -> None:

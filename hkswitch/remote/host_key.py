@@ -8,6 +8,7 @@ from hkswitch.backend.ssh_command import SETTINGS, SSH_CONFIG, base_command, tar
 from hkswitch.model.errors import Failure
 from hkswitch.remote import programs
 from hkswitch.remote.keys import HOST_KEY_ALGORITHMS, HOST_KEY_KINDS, PublicKey, parse_public_key
+from hkswitch.serviceswitch import trusted_files
 
 CONNECT_SECONDS: Final = 10
 FETCH_SECONDS: Final = 20
@@ -45,8 +46,12 @@ def fetch(name: str, destination: str, file: Path, settings: Path = SETTINGS) ->
     `file` does not exist, in a folder that only root can enter. ssh does not authenticate: it has no key.
     """
     options = {**_OPTIONS, "HostKeyAlias": name, "UserKnownHostsFile": str(file)}
+    config = settings / SSH_CONFIG.name
+    if (has_config := config.exists()) and config == SSH_CONFIG:
+        # TRUST: this ssh runs as root, and runs programs that the file names (ProxyCommand, Match exec).
+        trusted_files.read(str(config))
     command = (
-        *base_command(has_config=(settings / SSH_CONFIG.name).exists(), settings=settings),
+        *base_command(has_config=has_config, settings=settings),
         *(word for key, value in options.items() for word in ("-o", f"{key}={value}")),
         *target_of(destination),
         "true",  # a server that needs no authentication, such as Tailscale's, must end the session

@@ -43,6 +43,8 @@ MOST_MESSAGES: Final = 20_000
 LONGEST_SHOWN: Final = 200
 MOST_ERROR_BYTES: Final = 64 * 1024
 _END_SECONDS: Final = 1
+NOBODY: Final = "nobody"
+"""Its group owns nothing, and no process of the daemon has it."""
 
 
 class TrialResult(NamedTuple):
@@ -83,7 +85,7 @@ async def try_host(
 ) -> TrialResult:
     """Connect to a host and have its helper tell its groups; raises `Failure` with a remedy.
 
-    ssh runs as `account`, by default as the daemon does.
+    ssh runs as `account`, by default with the daemon's rights.
     """
     command = ssh_command(
         name,
@@ -92,10 +94,10 @@ async def try_host(
         settings=settings,
         connect_timeout_seconds=CONNECT_SECONDS,  # the daemon's is short, and it tries again
     )
-    account = account or _daemons_account()
+    account = account or account_for_trials()
     began_seconds = time.monotonic()
     try:
-        # TRUST: as the daemon's user, not as root, for the other end is not trusted.
+        # TRUST: with the daemon's rights, not root's, for the other end is not trusted.
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.PIPE,
@@ -127,8 +129,8 @@ async def try_host(
         await process.wait()
 
 
-def _daemons_account() -> Account:
-    """Return the daemon's account for root; raises `Failure` for users who cannot use the daemon's key."""
+def account_for_trials() -> Account:
+    """Return the daemon's account, with a group of its own; raises `Failure` for users without the key."""
     try:
         daemon = pwd.getpwnam(DAEMON_USER)
     except KeyError:
@@ -137,7 +139,10 @@ def _daemons_account() -> Account:
         return Account()
     if os.geteuid() != 0:
         raise Failure("cannot use the key of the daemon: permission denied; use sudo", Exit.DENIED)
-    return Account(daemon.pw_uid, daemon.pw_gid, os.getgrouplist(DAEMON_USER, daemon.pw_gid))
+    # TRUST: a compromised daemon could make a process of its user and group run its own code, and here that
+    # would be outside its sandbox. The kernel demands that both are the same (ptrace(2)).
+    group_id = pwd.getpwnam(NOBODY).pw_gid
+    return Account(daemon.pw_uid, group_id, os.getgrouplist(DAEMON_USER, daemon.pw_gid))
 
 
 async def _talk(process: asyncio.subprocess.Process, began_seconds: float) -> TrialResult:

@@ -72,7 +72,13 @@ def main() -> int:
     stdio.hold_standard_descriptors()
     arguments = sys.argv[1:]
     peer = Requester.of_standard_input() if arguments[:1] == ["serve"] else Requester()
-    bridge = requester.bridge_in(arguments)
+    try:
+        bridge = requester.bridge_in(arguments)
+        if bridge and os.geteuid() == trusted_files.ROOT:
+            requester.take_place(bridge)  # until this process ends
+    except Failure as failure:
+        stdio.print_error(str(failure))
+        return failure.exit_code
     by = caller(os.environ, os.getuid(), peer.peer_uid)._replace(bridge=bridge)
     audit = Audit(by, Journal())
     with suppress(OSError):  # setpriv started an interpreter, which gave this process its name
@@ -215,7 +221,7 @@ async def _serve(policy: Policy, facts: Facts) -> int:
     run = DaemonRun(facts.requester.peer_pid, is_required=is_required, is_in_session=facts.is_in_session)
     silence_seconds = requester.REMOTE_SILENCE_SECONDS if facts.bridge else None
     lines, link = await requester.lines(silence_seconds), Link(lambda: _connect(run, own, policy.audit))
-    policy = replace(policy, admit=lambda: run.require(link.main_process))
+    policy = replace(policy, admit=lambda: run.require(link.main_process), has_alerts=not facts.bridge)
     dispatcher = Dispatcher(
         policy,
         link,

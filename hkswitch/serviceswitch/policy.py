@@ -136,6 +136,8 @@ class Policy:
     audit: Audit
     admit: Callable[[], Awaitable[None]] = _admit_root
     """Awaited before each decision; raises if the caller is no longer admitted."""
+    has_alerts: bool = True
+    """Whether the caller is this host's daemon: those of other hosts have alert commands of their own."""
 
     def allowed(
         self, action: Action, group_id: str, token: str | None = None, *, by_rule: bool = False
@@ -159,6 +161,8 @@ class Policy:
     def alert_command(self, group_id: str, token: str) -> Argv:
         """Return the alert command if it may run for a group; raises and audits like `allowed`."""
         with self._auditing_denials(ALERT, group_id):
+            if not self.has_alerts:
+                raise Refusal("the alert command is not for bridges of other hosts")
             config = self.config.read()
             _group_of(permit(ALERT, group_id, token, config))
             return config.alert_command

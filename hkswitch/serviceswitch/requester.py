@@ -7,7 +7,8 @@ import pwd
 import select
 import socket
 import stat
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -25,6 +26,9 @@ REMOTE_SILENCE_SECONDS: Final = 10
 
 What a network that was cut delivers later must not be carried out: nobody waits for it any longer.
 """
+
+MOST_FOR_A_BRIDGE: Final = 8
+"""Helpers at the same time: one, those of connections that were cut, and trials by hand."""
 
 TOO_LONG: Final = f"a request line is longer than {LONGEST_REQUEST_BYTES} bytes; exiting"
 
@@ -67,6 +71,23 @@ def bridge_in(arguments: Sequence[str]) -> str:
                 return bridge
             raise Failure(f"invalid name of a bridge: {escaped(bridge)}", Exit.USAGE)
     return ""
+
+
+def take_place(bridge: str, folder: str = "/run") -> int:
+    """Take one of the places of a bridge's helpers, which are few; return the descriptor that holds it.
+
+    Raises `Failure` if there is none left.
+    """
+    # TRUST: each connection of a key starts a helper, and sshd does not limit their number.
+    for number in range(MOST_FOR_A_BRIDGE):
+        path = f"{folder}/hkswitch-remote-{bridge}.{number}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+    raise Failure(f"the bridge {bridge} has {MOST_FOR_A_BRIDGE} connections; it may have no more")
 
 
 def admit(requester: Requester, daemon_uid: int | None) -> None:
@@ -122,10 +143,19 @@ async def lines(silence_seconds: float | None = None) -> AsyncIterator[bytes]:
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(0, "rb", buffering=0)
     )
-    return _each(reader, silence_seconds)
+    return each_line(reader, silence_seconds)
 
 
-async def _each(reader: asyncio.StreamReader, silence_seconds: float | None) -> AsyncIterator[bytes]:
+async def each_line(
+    reader: asyncio.StreamReader,
+    silence_seconds: float | None,
+    clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+) -> AsyncIterator[bytes]:
+    """Yield lines to the end or, if there is a limit, to a silence; raises `LineTooLong` or `Failure`.
+
+    `clock` goes on while the host is suspended, and the event loop's does not.
+    """
+    heard_seconds = clock()
     while True:
         try:
             async with asyncio.timeout(silence_seconds):
@@ -138,6 +168,9 @@ async def _each(reader: asyncio.StreamReader, silence_seconds: float | None) -> 
             return
         if not line:
             return
+        if silence_seconds is not None and clock() - heard_seconds > silence_seconds:
+            raise Failure(f"this host was suspended for more than {silence_seconds} s; exiting")
+        heard_seconds = clock()
         yield line
 
 

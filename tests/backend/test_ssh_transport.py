@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import thread_time
+from typing import Final
 
 import pytest
 
@@ -273,7 +274,7 @@ async def test_what_comes_after_the_connection_was_closed_is_dropped() -> None:
 async def test_ssh_that_cannot_be_started_is_a_reason_and_no_crash(
     monkeypatch: pytest.MonkeyPatch, error: Exception, why: str
 ) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **_options: object) -> None:
         raise error
 
     monkeypatch.setattr(asyncio.get_running_loop(), "subprocess_exec", fail)
@@ -288,6 +289,38 @@ async def test_a_connection_that_is_closed_while_it_begins_leaves_no_process() -
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
     assert opening.cancelled()
+
+
+JUMPING: Final = """
+import subprocess
+jump = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=subprocess.DEVNULL,
+    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+os.write(2, b"%d\\n" % jump.pid)
+"""
+"""An ssh with a process for the connection to a jump host, which notices no end."""
+
+
+@pytest.mark.parametrize(
+    "end", ["sys.stdin.read(); time.sleep(600)", "os.kill(os.getpid(), 9)", "sys.exit(255)"]
+)
+async def test_the_process_for_a_jump_host_ends_with_the_connection(end: str) -> None:
+    def command(*_: object) -> Sequence[str]:
+        return scripted(f"import time{JUMPING}{end}")
+
+    transport = SshTransport(NAS, command)
+    session = session_of(transport)
+    connection = await transport.open(session)
+    await eventually(lambda: session.stderr.lines)
+    jump = int(session.stderr.lines[0])
+    await connection.close()
+    await eventually(lambda: not is_running(jump))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
 
 
 # Paced input

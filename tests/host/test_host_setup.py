@@ -236,6 +236,25 @@ def test_a_changed_host_key_is_refused_until_it_is_accepted(host: Host, other: H
         other.run("sh", "-ec", "mv /root/ssh_host_ed25519_key* /etc/ssh; systemctl restart ssh")
 
 
+def test_a_trial_is_no_process_that_a_compromised_daemon_could_take_over(
+    host: Host, other: Host, allowed: str
+) -> None:
+    assert allowed
+
+    def can_take_over(pid: str) -> bool:
+        command = 'exec 3<>"/proc/$0/mem"'
+        return host.run("sh", "-c", command, pid, user="hkswitch", check=False).returncode == 0
+
+    def found(program: str) -> str:
+        return host.run("pgrep", "-u", "hkswitch", "-x", program, check=False).stdout.strip()
+
+    with host.popen("sleep", "infinity", user="hkswitch"):
+        assert can_take_over(eventually(lambda: found("sleep")))
+    stopped = undone(other, "pkill -STOP -x sshd", "pkill -CONT -x sshd")  # it accepts, and does not answer
+    with stopped, host.popen("hkswitch", "host", "test", NAME):
+        assert not can_take_over(eventually(lambda: found("ssh")))
+
+
 # Everything or nothing
 
 
@@ -384,8 +403,16 @@ def test_bridges_come_and_go_one_by_one(host: Host, other: Host, allowed: str) -
         eventually(lambda: helpers(other) == 0)
     assert "refuses the key of this bridge" in failed(host, "host", "test", NAME)
     other.run("sh", "-c", f"{allowed} --yes")
-    with session(host, other):
-        other.run("hkswitch", "host", "disallow", BRIDGE, "--yes")
+    # A connection without a session, in which the old key could begin one later.
+    with held(host):
+        assert "hello" in in_held(host)
+        other.run("hkswitch", "host", "allow", BRIDGE, key, "--yes")
+        assert "hello" not in in_held(host)
+    other.run("sh", "-c", f"{allowed} --yes")
+    # What is revoked stays so, even if sshd cannot be told.
+    obstacle = OBSTACLES["no reload"]
+    with session(host, other), undone(other, obstacle.make, obstacle.undo):
+        assert obstacle.says in failed(other, "host", "disallow", BRIDGE, "--yes")
         eventually(lambda: helpers(other) == 0)
     assert other.run("getent", "passwd", ACCOUNT, check=False).stdout == ""
     assert "it is not allowed" in failed(other, "host", "disallow", BRIDGE)
@@ -400,6 +427,28 @@ def session(host: Host, other: Host) -> Iterator[None]:
     with host.popen("sh", "-c", script, FOLDER, NAME, THERE, user="hkswitch"):
         eventually(lambda: helpers(other) == 1)
         yield
+
+
+HELD: Final = "/tmp/held"
+
+
+@contextmanager
+def held(host: Host) -> Iterator[None]:
+    """Hold a connection in which sessions can be begun one after the other."""
+    options = f"-F none -o BatchMode=yes -o HostKeyAlias={NAME} -o UserKnownHostsFile={FOLDER}/known_hosts"
+    command = f"ssh {options} -i {FOLDER}/id_ed25519 -M -S {HELD} -N -f {ACCOUNT}@{THERE} >/dev/null 2>&1"
+    host.run("sh", "-c", command, user="hkswitch")
+    try:
+        yield
+    finally:
+        host.run("ssh", "-F", "none", "-S", HELD, "-O", "exit", THERE, user="hkswitch", check=False)
+        host.run("rm", "-f", HELD)
+
+
+def in_held(host: Host) -> str:
+    """Begin a session in the connection that is held, and return what the other host's helper says."""
+    command = ("ssh", "-F", "none", "-o", "BatchMode=yes", "-T", "-S", HELD, f"{ACCOUNT}@{THERE}")
+    return host.run(*command, user="hkswitch", check=False).stdout
 
 
 def helpers(host: Host) -> int:
@@ -421,6 +470,10 @@ def test_a_host_behind_another_is_reached_by_roots_ssh_config(host: Host, other:
     ):
         host.run("chown", "hkswitch", gate)
         host.write(f"{gate}.known_hosts", f"{THERE} {key}")
+        host.write(str(SSH_CONFIG), "Host *\n  ProxyCommand touch /root/ran\n")
+        host.run("chown", "hkswitch", str(SSH_CONFIG))
+        assert str(SSH_CONFIG) in failed(host, "host", "add", NAME, "behind", *accepting(other))
+        assert host.run("test", "-e", "/root/ran", check=False).returncode == 1
         host.write(str(SSH_CONFIG), config)
         jump = "install -d /home/jumper/.ssh; cat >/home/jumper/.ssh/authorized_keys"
         other.run("sh", "-ec", jump, input=host.read(f"{gate}.pub"))

@@ -20,7 +20,8 @@ from typing import Final, NamedTuple
 import pytest
 
 from hkswitch import __version__
-from hkswitch.backend.ssh_command import ALIVE_INTERVAL_SECONDS, (
+from hkswitch.backend.ssh_command import (
+    ALIVE_INTERVAL_SECONDS,
     HOSTS_FOLDER,
     SSH_CONFIG,
     key_file,

@@ -91,12 +91,20 @@ class Serving:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def serving(fake: FakeSystemd, tmp_path: Path, journal: Journal) -> AsyncIterator[Serving]:
+    async with started(fake, tmp_path, journal) as serving:
+        yield serving
+
+
+@asynccontextmanager
+async def started(
+    fake: FakeSystemd, tmp_path: Path, journal: Journal, *options: str
+) -> AsyncIterator[Serving]:
     fake.reset(Unit("smb.service"), Unit("nmb.service"), Unit("httpd.service"))
     config_file = tmp_path / "config.yaml"
     config_file.write_text(CONFIG)
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        *HelperProgram(config_file).command("serve"),
+        *HelperProgram(config_file).command("serve", *options),
         stdin=pipe,
         stdout=pipe,
         stderr=pipe,
@@ -647,6 +655,21 @@ async def test_an_alert_that_roots_config_does_not_have_runs_nothing_and_is_audi
     assert denial["HKSWITCH_DECISION"] == "denied"
     if refusal.startswith("denied"):
         assert denial["HKSWITCH_ACTION"] == "alert"
+
+
+async def test_a_bridge_of_another_host_runs_no_alert_command(
+    fake: FakeSystemd, tmp_path: Path, journal: Journal
+) -> None:
+    async with started(fake, tmp_path, journal, "--for", "homelab") as serving:
+        serving.config_file.write_text(WITH_ALERTS)
+        serving.send(alert(1, "web"))
+        why = "denied: the alert command is not for bridges of other hosts"
+        assert await serving.reply() == {"type": "refused", "id": 1, "reason": why}
+        assert fake.ran == []
+        [denial] = journal.read_all()
+        assert (denial["HKSWITCH_DECISION"], denial["HKSWITCH_BRIDGE"]) == ("denied", "homelab")
+        serving.ask(2, "start", "web")
+        assert await serving.reply() == {"type": "accepted", "id": 2}
 
 
 @pytest.mark.parametrize(

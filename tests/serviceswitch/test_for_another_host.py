@@ -18,7 +18,7 @@ from hkswitch.model.unit_state import Action
 from hkswitch.protocol.helper import Request, encode_message
 from hkswitch.serviceswitch.audit import Caller, Decision, Denial, Effect, fields_of
 from hkswitch.serviceswitch.own_unit import _scope
-from hkswitch.serviceswitch.requester import REMOTE_SILENCE_SECONDS, bridge_in
+from hkswitch.serviceswitch.requester import MOST_FOR_A_BRIDGE, REMOTE_SILENCE_SECONDS, bridge_in, take_place
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.helper import HelperProgram
 from tests.support.waiting import PATIENCE_SECONDS, wait_until
@@ -196,6 +196,19 @@ def test_each_line_of_the_audit_names_the_bridge(what: Decision | Denial | Effec
     assert fields["HKSWITCH_BRIDGE"] == "attic"
     assert fields["HKSWITCH_BY_UID"] == "997"
     assert "HKSWITCH_BRIDGE" not in fields_of(what, REMOTE._replace(bridge=""))
+
+
+def test_a_bridge_has_few_helpers_at_the_same_time(tmp_path: Path) -> None:
+    held = [take_place("homelab", str(tmp_path)) for _ in range(MOST_FOR_A_BRIDGE)]
+    with pytest.raises(Failure, match="the bridge homelab has 8 connections; it may have no more"):
+        take_place("homelab", str(tmp_path))
+    held.append(take_place("annex", str(tmp_path)))
+    os.close(held.pop(3))
+    held.append(take_place("homelab", str(tmp_path)))
+    with pytest.raises(Failure, match="it may have no more"):
+        take_place("homelab", str(tmp_path))
+    for descriptor in held:
+        os.close(descriptor)
 
 
 def test_a_denied_request_names_the_bridge_in_the_journal(program: HelperProgram, journal: Journal) -> None:

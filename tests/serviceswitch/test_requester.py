@@ -1,11 +1,12 @@
 """The requesters that the helper admits."""
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.serviceswitch.policy import Refusal
-from hkswitch.serviceswitch.requester import Requester, admit, admit_by_config
+from hkswitch.serviceswitch.requester import Requester, admit, admit_by_config, each_line
 
 PIPE = Requester(is_pipe=True)
 
@@ -139,3 +140,23 @@ def test_a_pipe_is_one_whose_end_the_helper_would_see(ends: Callable[[], Ends], 
         (sys.executable, "-c", LOOK), stdin=given, stdout=taken, stderr=subprocess.PIPE, check=True
     )
     assert done.stderr == str(is_pipe).encode()
+
+
+@pytest.mark.parametrize(
+    ("silence_seconds", "suspended_seconds", "read"),
+    [(10, 0, 3), (10, 9.9, 3), (10, 10.1, 1), (10, 3600, 1), (None, 3600, 3)],
+)
+async def test_what_a_suspended_host_had_received_before_is_not_carried_out_later(
+    silence_seconds: float | None, suspended_seconds: float, read: int
+) -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(b"one\ntwo\nthree\n")
+    reader.feed_eof()
+    now = [0.0]
+    lines = []
+    with suppress(Failure) if read == 1 else nullcontext():
+        async for line in each_line(reader, silence_seconds, lambda: now[0]):
+            lines.append(line)
+            if len(lines) == 1:
+                now[0] += suspended_seconds
+    assert len(lines) == read
