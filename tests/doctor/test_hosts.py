@@ -403,7 +403,11 @@ FAULTS: Final[dict[str, tuple[Callable[[OtherHost], RemoteHost | None], Verdict,
     ),
     "refused key": (
         lambda host: empty(host.folder / "authorized_keys"),
-        *(Verdict.FAIL, "that host refuses the key of this bridge (", "`sudo hkswitch host list` prints"),
+        *(
+            Verdict.FAIL,
+            "the key was refused for another account than hkswitch-remote (",
+            "leave out the user",
+        ),
     ),
     "changed host key": (
         lambda host: trust(host, "other_key"),

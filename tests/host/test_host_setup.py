@@ -469,7 +469,7 @@ CASES: Final = {
         *(f"cp -a {FOLDER}/known_hosts /root; : >{FOLDER}/known_hosts", f"mv /root/known_hosts {FOLDER}"),
         True,
     ),
-    "a refused key": Failing("Permission denied (", *aside(str(AUTHORIZED_KEYS))),
+    "a refused key": Failing(f"{ACCOUNT}@", *aside(str(AUTHORIZED_KEYS))),
     "an unreadable key": Failing(
         "Load key ", f"chmod 0600 {FOLDER}/id_ed25519", f"chmod 0640 {FOLDER}/id_ed25519", True
     ),
