@@ -211,6 +211,8 @@ class HelperHost:
     def config_checked(self, problem: str) -> None:
         """Note whether root accepts the config on disk."""
         problem = one_line(problem)
+        if problem and self._name:
+            problem = f"the host {self._name} rejects its configuration: {problem}"
         if problem == self._config_problem:
             return
         self._config_problem = problem
