@@ -7,17 +7,18 @@ from typing import Any
 import click
 
 from hkswitch.cli.entry import in_event_loop
-from hkswitch.cli.host import a_host_name, needs_ssh
+from hkswitch.cli.host import a_host_name, needs_ssh, no_such_host
 from hkswitch.cli.host_add import allow_command
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples, json_option
+from hkswitch.control import STATE_FOLDER, client, socket_of
 from hkswitch.model.config import Config
 from hkswitch.model.config_file import DEFAULT, read
 from hkswitch.model.elsewhere import Elsewhere, RemoteHost
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable
 from hkswitch.remote.host_folder import HostFiles, read_host
-from hkswitch.remote.trial import TrialResult, try_host
+from hkswitch.remote.trial import NOT_RESTARTED, TrialResult, allow_restart, try_host
 
 NEEDS_ROOT = "use sudo"
 
@@ -108,10 +109,8 @@ def test(name: str) -> None:
     config = configured()
     host = next((each for each in config.hosts if each.name == name), None)
     if host is None:
-        known = ", ".join(each.name for each in config.hosts) or "none"
-        raise Failure(
-            f"cannot test the host {name}: there is no such host; the hosts are: {known}", Exit.USAGE
-        )
+        remedy = no_such_host(name, [each.name for each in config.hosts])
+        raise Failure(f"cannot test the host {name}: {remedy}", Exit.USAGE)
     result = in_event_loop(try_host(name, host.ssh))
     say(
         f"{name}: hkswitch {result.version}, connected in {result.connected_seconds:.1f} s, "
@@ -119,17 +118,33 @@ def test(name: str) -> None:
     )
     if result.missing:
         say(f"  an older version: {result.missing}")
-    say(f"  groups there: {', '.join(sorted(result.groups)) or 'none'}")
+    if not result.config_problem:
+        say(f"  groups there: {', '.join(sorted(result.groups)) or 'none'}")
     problems = [*_problems(config, host, result)]
     for line in problems:
         say(f"  {line}")
+    if not problems and _lacks_connection(name):
+        say("  the daemon is not connected; run `sudo hkswitch reload`: it then connects at once")
     if problems:
         raise click.exceptions.Exit(Exit.CONFIG)
 
 
+def _lacks_connection(name: str) -> bool:
+    """Return whether the daemon needs a connection to a host, and has none."""
+    try:
+        hosts = client.ask_report(socket_of(STATE_FOLDER)).hosts
+    except Failure:
+        return False  # it is not running
+    return any(host.name == name and host.problem and not host.connected_since_unix_seconds for host in hosts)
+
+
 def _problems(config: Config, host: RemoteHost, result: TrialResult) -> Iterator[str]:
     if result.config_problem:
-        yield f"the configuration there is rejected: {result.config_problem}"
+        yield f"the configuration there is rejected: {result.config_problem}; there, run `hkswitch check`"
+        return
+    restarted = {group.id for group in config.groups if group.restart or group.restart_when is not None}
     for group_id, place in groups_of(config, host).items():
         if place.group not in result.groups:
             yield f"{group_id}: there is no group {place.group}; add it there, or fix `group` here"
+        elif group_id in restarted and place.group in result.not_restarted:
+            yield f"{group_id}: {NOT_RESTARTED}; {allow_restart(place.group)}"
