@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from hkswitch.model.config_file import DEFAULT, read
 from hkswitch.model.elsewhere import Elsewhere, RemoteHost
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable
+from hkswitch.remote.admission import granted_now
 from hkswitch.remote.host_folder import HostFiles, read_host
 from hkswitch.remote.trial import NOT_RESTARTED, TrialResult, allow_restart, try_host
 
@@ -40,26 +42,37 @@ def list_hosts(*, as_json: bool) -> None:
     """Show the other hosts of this bridge.
 
     Shows each with its destination and its groups, and to root and members of the group hkswitch also the
-    fingerprints of the two keys, and the command that allows this bridge there.
+    fingerprints of the two keys, and the command that allows this bridge there. Ends with the bridges of
+    other hosts that are allowed on this one.
     """
     config = configured()
     files = {host.name: _files(host.name) for host in config.hosts}
+    bridges = _allowed_bridges()
     if as_json:
         rows = [_as_json(config, host, files[host.name]) for host in config.hosts]
-        click.echo(as_text(rows))
+        click.echo(as_text(rows, bridges))
         return
-    if not config.hosts:
+    if not config.hosts and not bridges:
         say("There are no other hosts; `sudo hkswitch host add NAME DESTINATION` adds one.")
     for host in config.hosts:
         say(f"{host.name}  {host.ssh}")
         for title, text in _rows(config, host, files[host.name]):
             # The last one is a command, which must stay in one line to be copied.
             click.echo(f"  {title:9} {text}")
+    for bridge in bridges:
+        say(f"The bridge {bridge} is allowed here; `sudo hkswitch host disallow {bridge}` revokes that.")
 
 
-def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+def as_text(rows: Sequence[Mapping[str, Any]], bridges: Sequence[str] = ()) -> str:
     """Return the hosts as JSON; completions read the names from its lines."""
-    return json.dumps({"hosts": rows}, indent=2)
+    return json.dumps({"hosts": rows, "bridges": bridges}, indent=2)
+
+
+def _allowed_bridges() -> list[str]:
+    """Return the bridges that may connect to this host; if that is unclear, the doctor says why."""
+    with suppress(Failure):
+        return sorted(granted_now())
+    return []
 
 
 def _files(name: str) -> HostFiles | str:

@@ -180,6 +180,9 @@ def test_a_host_is_connected_by_commands_that_print_the_next_one(host: Host, oth
     before = state(host, STATE_HERE), state(other, STATE_THERE)
     assert ALLOW.findall(host.run("hkswitch", "host", "add", NAME, THERE).stdout) == [allow]
     assert "nothing has changed" in other.run("sh", "-c", allow).stdout
+    assert (
+        f"The bridge {BRIDGE} is allowed here" in other.run("hkswitch", "host", "list", user="nobody").stdout
+    )
     assert (state(host, STATE_HERE), state(other, STATE_THERE)) == before
 
     # A group uses it.
