@@ -115,7 +115,8 @@ simulate: .venv/.dev ## simulate worlds from new seeds for SECONDS_OF_SEEDS, or 
 test-long: .venv/.dev ## run long fuzzing, kills and floods and, as root, make system calls fail
 	$(TEST) --real-starts
 	$(BIN)/python -m pytest --long $(LONG_TESTS) tests/containers/test_answers.py tests/containers/test_shuffled.py \
-		tests/daemon/test_hostile_messages.py tests/model/test_restart_rule.py tests/packaging/test_reproducible.py
+		tests/daemon/test_hostile_messages.py tests/daemon/test_lying_host.py tests/model/test_restart_rule.py \
+		tests/packaging/test_reproducible.py
 	$(BIN)/python -m pytest --long -m ci tests/host/test_system_calls.py tests/host/test_hostile_network.py \
 		tests/host/test_idle.py tests/host/test_container_changes.py tests/host/test_engines_away.py
 
@@ -126,6 +127,10 @@ bench: .venv/.dev ## as root: compare with systemd alone and with Homebridge, an
 .PHONY: bench-quick
 bench-quick: .venv/.dev ## as root: compare with systemd alone, and print the results in under a minute
 	$(BIN)/python -m bench --quick
+
+.PHONY: bench-hosts
+bench-hosts: .venv/.dev ## as root: measure a bridge with fifty other hosts, and update docs/benchmarks.md
+	$(BIN)/python -m bench --hosts
 
 .PHONY: picture
 picture: .venv/.dev ## draw docs/picture.svg again, in a network namespace

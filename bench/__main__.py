@@ -1,7 +1,8 @@
 """Run the benchmarks and update docs/benchmarks.md; with --quick, only print results, without the peer.
 
-With --redraw, only draw the charts again, from the values of the last run. Everything else needs root and the
-tools of `make test-host`, and npm once, to download the peer.
+With --hosts, only measure a bridge with many other hosts, and update that part of the page. With --redraw,
+only draw the charts again, from the values of the last run. Everything else needs root and the tools of
+`make test-host`, and npm once, to download the peer.
 """
 
 import argparse
@@ -11,12 +12,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bench import environment, page, peer, scaling
+from bench import environment, page, peer, remote_hosts, scaling
 from bench.bridges import Hkswitch
 from bench.figures import Figures
 from bench.parts import FULL, QUICK, Run
 from bench.phone import Phone
 from bench.progress import Progress
+from bench.remote_parts import HOST_ROWS, HostsRun
 from tests.host.rootfs import CHECKOUT
 
 PAGE: Final = CHECKOUT / "docs" / "benchmarks.md"
@@ -28,6 +30,7 @@ def main() -> int:
         "--quick", action="store_true", help="print only, without the peer, in under a minute"
     )
     parser.add_argument("--redraw", action="store_true", help="draw the charts again, without measuring")
+    parser.add_argument("--hosts", action="store_true", help="only measure many other hosts")
     given = parser.parse_args()
     if given.redraw:
         scaling.redraw(PAGE.with_suffix(""))
@@ -35,7 +38,7 @@ def main() -> int:
     if os.geteuid() != 0:
         sys.stderr.write("The benchmarks boot a host, which needs root: use sudo.\n")
         return 77
-    measured = _quick() if given.quick else _full()
+    measured = _hosts() if given.hosts else _quick() if given.quick else _full()
     sys.stdout.write(f"{measured}\n")
     return 0
 
@@ -62,6 +65,22 @@ def _full() -> str:
         measured = _report(run, downloads)
     scaling.draw(run.figures, PAGE.with_suffix(""))
     page.replace_measured(PAGE, f"{measured}\n\n{scaling.section(run.figures, PAGE.stem)}")
+    return measured
+
+
+def _hosts() -> str:
+    progress = Progress(parts=5)
+    progress.part("boot two hosts")
+    with remote_hosts.booted_hosts(progress) as host:
+        run = HostsRun(host, Figures(), progress)
+        with host.network():
+            asyncio.run(run.measure())
+        facts = page.facts(
+            environment.versions(host, None) | remote_hosts.versions(host), environment.machine()
+        )
+    table, missed = page.table(run.figures, HOST_ROWS), page.missed_targets(run.figures, HOST_ROWS)
+    measured = f"{facts}\n\n{table}\n\n{missed}"
+    page.replace_measured(PAGE, measured, page.BEGIN_HOSTS)
     return measured
 
 

@@ -1,6 +1,6 @@
 """Formats figures as Markdown, and puts them between the markers in docs/benchmarks.md."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -8,22 +8,23 @@ from bench.figures import OURS, Figures, Series
 from bench.targets import COLUMNS, ROWS, Row
 
 BEGIN: Final = "<!-- measured: make bench writes from here -->"
+BEGIN_HOSTS: Final = "<!-- measured: make bench-hosts writes from here -->"
 END: Final = "<!-- to here -->"
 MET: Final = {True: "yes", False: "**no**", None: ""}
 
 
-def table(figures: Figures) -> str:
+def table(figures: Figures, rows: Sequence[Row] = ROWS) -> str:
     """Return a table with a row for each metric: medians (95th percentiles), ratios, and the target."""
-    columns = [who for who in COLUMNS if any(figures.of(row.metric, who) for row in ROWS)]
+    columns = [who for who in COLUMNS if any(figures.of(row.metric, who) for row in rows)]
     heads = ["metric", *columns, *(f"vs {who}" for who in columns if who != OURS), "target", "met"]
     lines = [_line(heads), _line(["---"] * len(heads))]
-    lines += (_line(_cells(row, figures, columns)) for row in ROWS if _is_measured(row, figures))
+    lines += (_line(_cells(row, figures, columns)) for row in rows if _is_measured(row, figures))
     return "\n".join(lines)
 
 
-def missed_targets(figures: Figures) -> str:
+def missed_targets(figures: Figures, rows: Sequence[Row] = ROWS) -> str:
     """Return a line for each target that was missed."""
-    return "\n".join(f"- {sentence}" for sentence in _missed_targets(figures)) or "All targets are met."
+    return "\n".join(f"- {sentence}" for sentence in _missed_targets(figures, rows)) or "All targets are met."
 
 
 def facts(versions: Mapping[str, str], machine: str) -> str:
@@ -31,13 +32,13 @@ def facts(versions: Mapping[str, str], machine: str) -> str:
     return f"Measured on {machine}, with {', '.join(f'{name} {of}' for name, of in versions.items())}."
 
 
-def replace_measured(page: Path, measured: str) -> None:
-    """Replace the text between the markers."""
-    before, begin, rest = page.read_text().partition(BEGIN)
+def replace_measured(page: Path, measured: str, begins: str = BEGIN) -> None:
+    """Replace the text between the marker `begins` and the next one."""
+    before, begin, rest = page.read_text().partition(begins)
     _, end, after = rest.partition(END)
-    assert begin, f"{page} has no marker {BEGIN}"
+    assert begin, f"{page} has no marker {begins}"
     assert end, f"{page} has no marker {END}"
-    page.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}")
+    page.write_text(f"{before}{begins}\n\n{measured}\n\n{END}{after}")
 
 
 def _is_measured(row: Row, figures: Figures) -> bool:
@@ -72,8 +73,8 @@ def _limit(row: Row, figures: Figures) -> str:
     return f"≤ {number(limit)} {row.unit}".rstrip() + reason
 
 
-def _missed_targets(figures: Figures) -> Iterator[str]:
-    for row in ROWS:
+def _missed_targets(figures: Figures, rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
         ours = figures.of(row.metric, OURS)
         limit = None if row.limit is None else row.limit.value(row.metric, figures)
         if row.is_met(figures) is False and ours is not None and limit is not None:

@@ -1,11 +1,12 @@
-"""What can get worse without a clock: processes, calls over the bus, lines to the helper, imports."""
+"""What can get worse without a clock: processes, calls over the bus, lines to helpers, wake-ups, imports."""
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,18 @@ import pytest_asyncio
 from dbus_fast import Message
 
 from hkswitch.backend.helper_host import HelperHost
+from hkswitch.backend.helper_session import HelperSession, Terms
 from hkswitch.backend.helper_transport import SudoTransport
+from hkswitch.backend.ssh_transport import SILENCE_SECONDS, SshTransport
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.switchboard import Switchboard
+from hkswitch.model.elsewhere import Elsewhere, RemoteHost
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.unit_state import Action, ActionResult, Sample
+from hkswitch.protocol.helper import HELPER_PROTOCOL
 from tests.conftest import child_processes
+from tests.support import host_with_helper
 from tests.support.command import HKSWITCH
 from tests.support.controller import Controller
 from tests.support.fake_systemd import SYSTEMD, UNIT, FakeSystemd, Unit
@@ -29,6 +35,7 @@ from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.helper import HelperProgram
 from tests.support.host_with_helper import ignore
 from tests.support.ports import LOOPBACK, free_port
+from tests.world.loop import VirtualLoop
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
@@ -168,6 +175,144 @@ async def test_many_taps_in_one_request_cost_what_each_of_them_does(
     assert set((await controller.write_all(dict.fromkeys(SWITCHES, True))).values()) == {0}
     each = (starting("StartUnit", [unit]) for unit in UNITS[-MANY:])
     assert calls(fake) == sum(each, Counter[tuple[str, ...]]())
+
+
+# A tap on another host, and that host when idle
+
+
+NAS = RemoteHost("nas", "nas.lan")
+REMOTE_GROUP = Group("there", "There", (), elsewhere=Elsewhere(NAS, "web"))
+SYSTEM_CALLS = ("read", "write")
+SELECTOR_CALLS = ("select", "register", "unregister", "modify")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def remote(fake: FakeSystemd, tmp_path: Path) -> AsyncIterator[HelperHost]:
+    """Another host, whose helper is reached through pipes like those of ssh."""
+    fake.reset(*map(Unit, UNITS))
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(CONFIG)
+    command = HelperProgram(config_file).command("serve", "--for", "here")
+    host = HelperHost((REMOTE_GROUP,), SshTransport(NAS, lambda *_: command), NAS)
+    await host.open(host_with_helper.Recorder({REMOTE_GROUP.id: REMOTE_GROUP}))
+    yield host
+    await host.close()
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter[str]]:
+    """Begins to count this process's system calls by their names, and the lines that go to and fro."""
+
+    def is_about_a_request(line: bytes) -> bool:
+        return line.startswith(b"{") and b'"ping"' not in line and b'"pong"' not in line
+
+    def begin() -> Counter[str]:
+        counts = Counter[str]()
+
+        def count(owner: object, name: str) -> None:
+            called = getattr(owner, name)
+
+            def counting(*given: Any) -> Any:  # noqa: ANN401 -- they are of all types
+                counts[name] += 1
+                result = called(*given)
+                for data in (result, *given):
+                    lines = data.splitlines() if isinstance(data, bytes) else []
+                    counts[f"lines {name}"] += sum(map(is_about_a_request, lines))
+                return result
+
+            monkeypatch.setattr(owner, name, counting)
+
+        for name in SYSTEM_CALLS:
+            count(os, name)
+        for name in SELECTOR_CALLS:
+            count(getattr(asyncio.get_running_loop(), "_selector"), name)  # noqa: B009 -- asyncio's own
+        return counts
+
+    return begin
+
+
+@pytest.mark.parametrize("action", [Action.START, Action.STOP])
+async def test_a_tap_on_another_host_is_one_line_there_and_two_to_four_back(
+    remote: HelperHost, counted: Callable[[], Counter[str]], action: Action
+) -> None:
+    counts = counted()
+    result = await remote.request(action, REMOTE_GROUP.id, ignore, RequestOrigin.CONTROLLER)
+    assert result == ActionResult()
+    assert counts["lines write"] == 1
+    assert 2 <= counts["lines read"] <= 4
+    # A ping may have come between. A read is followed by a pause of both outputs.
+    assert counts["write"] <= 2
+    assert counts["read"] <= 5
+    assert counts["register"] <= counts["unregister"] <= 2 * counts["read"]
+    assert not counts["modify"]
+
+
+class Quiet:
+    """The transport to a helper in memory, which answers pings and reports nothing."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+
+    @property
+    def terms(self) -> Terms:
+        return SshTransport(NAS).terms
+
+    async def open(self, session: HelperSession) -> "Quiet":
+        self.session = session
+        session.begin(self.take)
+        self.say(type="hello", version="1", protocol=HELPER_PROTOCOL)
+        return self
+
+    async def close(self) -> None:
+        pass
+
+    def pause_seconds(self, why_gone: str, attempt: int) -> float:
+        raise AssertionError((why_gone, attempt))
+
+    def explain(self, why_gone: str) -> str:
+        return why_gone
+
+    hint = explain
+
+    def take(self, line: bytes) -> None:
+        self.lines += 1
+        match json.loads(line):
+            case {"ping": number}:
+                asyncio.get_running_loop().call_soon(lambda: self.say(type="pong", id=number))
+            case {"observe": epoch}:
+                asyncio.get_running_loop().call_soon(lambda: self.say(type="complete", epoch=epoch))
+
+    def say(self, **message: object) -> None:
+        self.session.receive(json.dumps(message).encode() + b"\n")
+
+
+class CountingLoop(VirtualLoop):
+    """A loop that counts how often it waits."""
+
+    waits = 0
+
+    def _pass(self, seconds: float | None) -> None:
+        self.waits += bool(seconds)
+        super()._pass(seconds)
+
+
+def test_an_idle_minute_of_another_host_is_fifteen_lines_and_as_many_wake_ups() -> None:
+    async def idle() -> tuple[int, int]:
+        loop, transport = asyncio.get_running_loop(), Quiet()
+        assert isinstance(loop, CountingLoop)
+        host = HelperHost((REMOTE_GROUP,), transport, NAS)
+        await host.open(host_with_helper.Recorder({REMOTE_GROUP.id: REMOTE_GROUP}))
+        await asyncio.sleep(30.5)  # of the start, nothing is left
+        lines, waits = transport.lines, loop.waits
+        await asyncio.sleep(60)
+        lines, waits = transport.lines - lines, loop.waits - waits
+        await host.close()
+        return lines, waits
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        lines, waits = runner.run(idle())
+    assert lines == 60 / SILENCE_SECONDS == 15
+    assert waits <= lines + 1
 
 
 # A read

@@ -16,6 +16,9 @@ BACK_OFF_SECONDS: Final = (0.1, 0.5, 1, 2, 5, 10, 30)
 GOOD_AFTER_SECONDS: Final = 10
 """A helper that ran this long did not end for the same reason as the one before it."""
 
+LONG_PAUSE_SECONDS: Final = 60
+"""A pause of this length is deliberate, and does not end because something else works again."""
+
 MOST_REASONS: Final = 20
 """Different reasons that are logged until a helper runs for long again; each is logged once."""
 
@@ -80,6 +83,8 @@ class HelperClient:
         self._session: HelperSession | None = None
         self._is_ready = asyncio.Event()
         self._retry = asyncio.Event()
+        self._pause_seconds: float = 0
+        """The length of the current pause before an attempt; 0 if there is none."""
         self._why_gone = "it has not been started yet"
         self._ready_since_seconds: float | None = None
         """Since when the current or last helper was ready; None if it never was."""
@@ -94,6 +99,11 @@ class HelperClient:
         return self._session
 
     @property
+    def is_missing(self) -> bool:
+        """Whether the last attempt failed, or the helper has ended; of another host, that may last."""
+        return self.was_tried and self._session is None
+
+    @property
     def why_gone(self) -> str:
         """The reason why there is no helper; empty if there is one."""
         return "" if self._session is not None else self._why_gone
@@ -106,6 +116,11 @@ class HelperClient:
     def retry(self) -> None:
         """Make the next attempt at once: something may have changed."""
         if self._session is None:
+            self._retry.set()
+
+    def hurry(self) -> None:
+        """End the pause before the next attempt, unless it is a long one."""
+        if 0 < self._pause_seconds < LONG_PAUSE_SECONDS:
             self._retry.set()
 
     async def session(self, within_seconds: float) -> HelperSession:
@@ -130,9 +145,11 @@ class HelperClient:
             if end.why not in said and len(said) < MOST_REASONS:
                 self._log.line(logging.ERROR, self._transport.explain(end.why))
                 said.add(end.why)
+            self._pause_seconds = self._transport.pause_seconds(end.why, attempt)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._transport.pause_seconds(end.why, attempt)):
+                async with asyncio.timeout(self._pause_seconds):
                     await self._retry.wait()
+            self._pause_seconds = 0
             self._retry.clear()
             attempt += 1
 

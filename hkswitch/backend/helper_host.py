@@ -17,7 +17,7 @@ from hkswitch.backend.host_log import HostLog
 from hkswitch.backend.host_status import report_of
 from hkswitch.backend.interrupted_request import InterruptedRequest
 from hkswitch.backend.known_groups import KnownGroups, id_there
-from hkswitch.backend.reported_state import ReportedState, changed_groups, missing_groups
+from hkswitch.backend.reported_state import ReportedState, changed_groups, missing_groups, rejected_config
 from hkswitch.backend.request_turns import RequestTurns
 from hkswitch.backend.retained_results import RetainedResults
 from hkswitch.backend.wakeups import Wakeups
@@ -130,11 +130,13 @@ class HelperHost:
         group = self._groups.with_id(group_id)
         there, token = (group_id, "") if group is None else (id_there(group), self._groups.token(group))
         confirm_ms = CONFIRM_AT_LENGTH_MS if origin is RequestOrigin.USER else CONFIRM_MS
-        by_rule = origin is RequestOrigin.RULE
-        request = Request(next(self._numbers), action, there, token, confirm_ms, by_rule)
+        request = Request(
+            next(self._numbers), action, there, token, confirm_ms, by_rule=origin is RequestOrigin.RULE
+        )
         was_on = group is not None and self._state(group) is GroupState.ON
         try:
-            await self._turns.turn_of(request.id)
+            if not (self._host and self._client.is_missing and self._reported is None):
+                await self._turns.turn_of(request.id)
             session = await self._client.session(within_seconds=0)
             finished = await session.request(request, accepted)
         except RequestRefused as refusal:
@@ -172,6 +174,10 @@ class HelperHost:
         """Connect at once, if there is no connection: something may have changed."""
         self._client.retry()
 
+    def hurry(self) -> None:
+        """Connect at once, if an attempt is due soon."""
+        self._client.hurry()
+
     # From the helper (`HelperListener`)
 
     def started(self, session: HelperSession) -> None:
@@ -186,6 +192,7 @@ class HelperHost:
         if isinstance(update, SamplesUpdate):
             self._take_samples(update)
         if isinstance(update, StatesUpdate):
+            self._groups.learn_probes(update.probes)
             self._note_answers(update.probes)
             self._log.probes(update.probes, self._incoming.probes)
             self._doubt_what_changes(update.units)
@@ -210,9 +217,7 @@ class HelperHost:
 
     def config_checked(self, problem: str) -> None:
         """Note whether root accepts the config on disk."""
-        problem = one_line(problem)
-        if problem and self._name:
-            problem = f"the host {self._name} rejects its configuration: {problem}"
+        problem = rejected_config(one_line(problem), self._name)
         if problem == self._config_problem:
             return
         self._config_problem = problem

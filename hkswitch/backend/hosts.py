@@ -16,7 +16,10 @@ from hkswitch.model.unit_state import Action, ActionResult, Sample
 from hkswitch.protocol.host_report import HostReport
 
 REMOTE_WITHIN_SECONDS: Final = 1
-"""How long a start or a reload waits for other hosts; those that answer later are shown later."""
+"""How long a reload waits for other hosts; those that answer later are shown later."""
+
+HURRY_AGAIN_SECONDS: Final = 10
+"""A host that comes and goes must not make those that are away cost more."""
 
 MakeRemote = Callable[[RemoteHost, Collection[Group]], HelperHost]
 """Returns another host; of the groups, only its own count."""
@@ -35,13 +38,13 @@ class Hosts:
         self._remote: dict[RemoteHost, HelperHost] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
+        self._hurried_seconds = float("-inf")
 
     async def open(self, observer: Observer) -> None:
-        """Start observing all hosts; wait for this one, and for a moment for the others."""
+        """Start observing all hosts; wait for this one only: no other may delay the bridge's start."""
         self._observer = observer
-        opening = self._open_missing()
+        self._open_missing()
         await self._local.open(_Own(observer, self._is_local))
-        await self._wait(opening)
 
     async def watch(self, groups: Collection[Group]) -> None:
         """Observe these groups from now on, and connect to hosts that are not connected, at once."""
@@ -125,8 +128,16 @@ class Hosts:
         def is_its(group_id: str) -> bool:
             return self._places.get(group_id) == host and self._remote.get(host) is remote
 
-        await remote.open(_Own(self._observer, is_its))
+        await remote.open(_Own(self._observer, is_its, _Connections(remote, self._connected).noticed))
         self._spawn(remote.until_broken())
+
+    def _connected(self) -> None:
+        """Hurry the hosts that are away: perhaps it was this machine's own network that was gone."""
+        now_seconds = asyncio.get_running_loop().time()
+        if now_seconds - self._hurried_seconds >= HURRY_AGAIN_SECONDS:
+            self._hurried_seconds = now_seconds
+            for remote in self._remote.values():
+                remote.hurry()
 
     async def _wait(self, tasks: Collection[asyncio.Task[None]]) -> None:
         if tasks:
@@ -150,9 +161,15 @@ class _Own:
     A host whose last group was removed is closed a moment later than another one takes its place.
     """
 
-    def __init__(self, observer: Observer, is_its: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        is_its: Callable[[str], bool],
+        noticed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._observer = observer
         self._is_its = is_its
+        self._noticed = noticed
 
     def observed(self, group_id: str, observed: Observed) -> None:
         # TRUST: whatever a host reports, it is the state of its own groups.
@@ -164,7 +181,22 @@ class _Own:
             self._observer.sampled(group_id, sample)
 
     def noticed(self) -> None:
+        self._noticed()
         self._observer.noticed()
+
+
+class _Connections:
+    """The connections of one host: calls `connected` when one begins."""
+
+    def __init__(self, remote: HelperHost, connected: Callable[[], None]) -> None:
+        self._remote = remote
+        self._connected = connected
+        self._is_connected = False
+
+    def noticed(self) -> None:
+        was_connected, self._is_connected = self._is_connected, not self._remote.trouble()
+        if self._is_connected and not was_connected:
+            self._connected()
 
 
 def _places_of(groups: Collection[Group]) -> dict[str, RemoteHost | None]:

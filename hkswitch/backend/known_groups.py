@@ -5,12 +5,13 @@ helper there can tell.
 """
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from hkswitch.backend.reported_state import ReportedState
 from hkswitch.model.config_values import MOST_TIMEOUT_SECONDS
 from hkswitch.model.elsewhere import RemoteHost, Trait
 from hkswitch.model.group import Group
-from hkswitch.model.told_group import Told, as_told, is_untold, still_told
+from hkswitch.model.told_group import UNTOLD, Told, as_told, is_untold, still_told
 from hkswitch.model.unit_state import Sample
 from hkswitch.protocol.helper import GroupUpdate, SamplesUpdate
 
@@ -23,6 +24,8 @@ class KnownGroups:
         self._host = host
         self._groups: dict[str, Group] = {}
         self._tokens: dict[str, str] = {}
+        self._guessed: set[str] = set()
+        """The groups of an older helper, which does not tell their traits."""
         self.regroup(groups)
 
     def regroup(self, groups: Collection[Group]) -> None:
@@ -74,8 +77,15 @@ class KnownGroups:
         actions = tuple(group.actions) if is_older else update.actions
         # TRUST: alerts wait for a check for so long.
         timeout_seconds = min(update.timeout_seconds, MOST_TIMEOUT_SECONDS)
+        (self._guessed.add if is_older else self._guessed.discard)(update.group)
         told = Told(update.token, update.units, actions, traits, timeout_seconds)
         self._groups[update.group] = as_told(group, told)
+
+    def learn_probes(self, ids_there: Collection[str]) -> None:
+        """Take from its results that a group of an older helper has a probe."""
+        for there in self._guessed.intersection(ids_there, self._groups):
+            if not self._groups[there].probe:
+                self._groups[there] = replace(self._groups[there], check=UNTOLD)
 
     @property
     def sampled(self) -> tuple[str, ...]:

@@ -21,9 +21,10 @@ SSH_CONFIG: Final = SETTINGS / "ssh_config"
 CONNECT_TIMEOUT_SECONDS: Final = 2
 """Of the connection and the handshake; short, so that a host that comes back is seen soon."""
 
-ALIVE_INTERVAL_SECONDS: Final = 3
-MOST_UNANSWERED: Final = 2
-"""After so many intervals without a reply, ssh ends: a cut is seen within nine seconds."""
+ALIVE_INTERVAL_SECONDS: Final = 5
+MOST_UNANSWERED: Final = 1
+"""After so many intervals without a reply, ssh ends, within ten seconds of a cut. It sends nothing while the
+daemon's own pings, which are more frequent, are answered."""
 
 _OPTIONS: Final = {
     "BatchMode": "yes",

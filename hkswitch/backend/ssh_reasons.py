@@ -18,6 +18,8 @@ class SshProblem(Enum):
 
     AWAY = auto()
     """It may be gone at the next attempt."""
+    CLOSED = auto()
+    """The host takes the connection, and ends it before there is a session."""
     REFUSED_KEY = auto()
     """That host refuses our key; more attempts could make it block this machine."""
     CHANGED_HOST_KEY = auto()
@@ -153,11 +155,11 @@ SSH_REASONS: Final = (
         "kex_exchange_identification",
         "the SSH server there ends connections at once",
         _LIMITED,
-        SshProblem.AWAY,
+        SshProblem.CLOSED,
     ),
-    SshReason("Connection closed by", "that host closed the connection", _CLOSED, SshProblem.AWAY),
-    SshReason("closed by remote host", "that host closed the connection", _CLOSED, SshProblem.AWAY),
-    SshReason("Connection reset by", "that host closed the connection", _CLOSED, SshProblem.AWAY),
+    SshReason("Connection closed by", "that host closed the connection", _CLOSED, SshProblem.CLOSED),
+    SshReason("closed by remote host", "that host closed the connection", _CLOSED, SshProblem.CLOSED),
+    SshReason("Connection reset by", "that host closed the connection", _CLOSED, SshProblem.CLOSED),
     SshReason("Broken pipe", "the connection broke", _NETWORK, SshProblem.AWAY),
 )
 """The first reason that matches wins: ssh often adds a less specific line."""

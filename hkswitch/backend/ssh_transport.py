@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from hkswitch.backend import ssh_reasons
+from hkswitch.backend.attempts import Attempts
 from hkswitch.backend.child_pipes import ChildPipes, start
 from hkswitch.backend.helper_session import HelperSession, Terms
 from hkswitch.backend.paced_input import Pace
@@ -36,13 +37,14 @@ AWAY_PAUSE_SECONDS: Final = 0.5
 
 LONG_AWAY_PAUSE_SECONDS: Final = 5
 LONG_AWAY_ATTEMPTS: Final = 200
-"""Some ten minutes; an attempt costs a few milliseconds of the processor."""
+"""Some ten minutes, in which a host that is away takes 0.2 s of a processor a minute, and then a third."""
 
 REFUSED_PAUSE_SECONDS: Final = 600
 """More attempts with a key that is refused could make that host block this one (fail2ban)."""
 
 CHANGED_PAUSE_SECONDS: Final = 2
 SETTING_PAUSES_SECONDS: Final = (1, 2, 5, 10, 30)
+CLOSED_PAUSES_SECONDS: Final = (0.5, 1, 2, 5, 10, 30)
 
 
 CommandFor = Callable[[RemoteHost, int], Sequence[str]]
@@ -62,11 +64,16 @@ def command_for(host: RemoteHost, connect_timeout_seconds: int) -> Sequence[str]
 class SshTransport:
     """The transport to the helper of one host."""
 
-    def __init__(self, host: RemoteHost, command_for: CommandFor = command_for) -> None:
-        """Does not connect yet. Another `command_for` stands for ssh in tests."""
+    def __init__(
+        self, host: RemoteHost, command_for: CommandFor = command_for, attempts: Attempts | None = None
+    ) -> None:
+        """Does not connect yet. Another `command_for` stands for ssh in tests; all hosts share `attempts`."""
         self._host = host
         self._command_for = command_for
+        self._attempts = attempts or Attempts()
+        self._shared_pause_seconds = 0.0
         self._is_slow = False
+        self._closed_in_a_row = 0
 
     @property
     def terms(self) -> Terms:
@@ -84,6 +91,7 @@ class SshTransport:
 
     async def open(self, session: HelperSession) -> ChildPipes:
         """Start ssh; raises `HelperGone`."""
+        self._shared_pause_seconds = await self._attempts.turn()
         within_seconds = HANDSHAKE_SECONDS if self._is_slow else CONNECT_TIMEOUT_SECONDS
         # TRUST: crosses to another host, whose sshd runs its own forced command and nothing else. What comes
         # back is limited by PACE and by the terms, and only protocol/helper_replies.py reads it.
@@ -92,15 +100,25 @@ class SshTransport:
 
     def pause_seconds(self, why_gone: str, attempt: int) -> float:
         """Return how long to wait before the next attempt."""
+        return max(self._own_pause_seconds(why_gone, attempt), self._shared_pause_seconds)
+
+    def _own_pause_seconds(self, why_gone: str, attempt: int) -> float:
+        """Return how long to wait, as if there were no other hosts."""
         self._is_slow = ssh_reasons.is_slow_handshake(why_gone)
-        match ssh_reasons.problem_of(why_gone):
+        problem = ssh_reasons.problem_of(why_gone)
+        self._closed_in_a_row = self._closed_in_a_row + 1 if problem is SshProblem.CLOSED else 0
+        match problem:
             case SshProblem.REFUSED_KEY:
                 return REFUSED_PAUSE_SECONDS
             case SshProblem.CHANGED_HOST_KEY:
                 return CHANGED_PAUSE_SECONDS if attempt < LONG_AWAY_ATTEMPTS else LONG_AWAY_PAUSE_SECONDS
             case SshProblem.SETTING:
                 return SETTING_PAUSES_SECONDS[min(attempt, len(SETTING_PAUSES_SECONDS) - 1)]
-            case _:
+            case SshProblem.CLOSED:
+                # A host that boots ends a connection or two. OpenSSH 9.8 and later block an address whose
+                # connections fail again and again.
+                return CLOSED_PAUSES_SECONDS[min(self._closed_in_a_row, len(CLOSED_PAUSES_SECONDS)) - 1]
+            case SshProblem.AWAY:
                 return AWAY_PAUSE_SECONDS if attempt < LONG_AWAY_ATTEMPTS else LONG_AWAY_PAUSE_SECONDS
 
     def explain(self, why_gone: str) -> str:

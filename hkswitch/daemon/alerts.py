@@ -24,6 +24,7 @@ from hkswitch.model.trouble import (
     AwaitWell,
     CheckOverdue,
     Closed,
+    Judged,
     Latch,
     Opened,
     PastTrouble,
@@ -33,6 +34,9 @@ from hkswitch.model.trouble import (
     TroubleEvent,
 )
 from hkswitch.model.unit_state import Action
+
+MOST_KEPT_ELSEWHERE: Final = 16
+"""Members of another host's group whose judged runs are kept: what a host says must not fill the file."""
 
 WRITE_RUNS_SECONDS: Final = 1.0
 """How long judged runs may wait to be written: a user's script may stop a unit again and again."""
@@ -227,6 +231,13 @@ class Alerts:
         if self._writing is not None:
             self._writing.cancel()
             self._writing = None
-        judged = {group_id: latch.judged for group_id, latch in self._latches.items() if latch.judged}
+        judged = {group_id: _kept_of(latch) for group_id, latch in self._latches.items() if latch.judged}
         self._kept = self._kept._replace(judged=judged)
         self._file.keep(self._kept)
+
+
+def _kept_of(latch: Latch) -> Judged:
+    """Return the judged runs to keep of a group; the newest of another host's."""
+    if latch.group.elsewhere is None:
+        return latch.judged
+    return dict([*latch.judged.items()][-MOST_KEPT_ELSEWHERE:])

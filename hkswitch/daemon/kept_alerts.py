@@ -15,8 +15,9 @@ from hkswitch.protocol.helper import LONGEST_DETAIL
 from hkswitch.protocol.json_lines import LARGEST_ID, LONGEST_NAME
 
 ALERTS_FILE_NAME: Final = "alerts.json"
-LARGEST_ALERTS_BYTES: Final = 1024 * 1024
-"""Enough for the judged runs of 2,000 containers, whose names and runs are the longest."""
+LARGEST_ALERTS_BYTES: Final = 2 * 1024 * 1024
+"""Enough for the judged runs of 4,000 containers, whose names and runs are the longest, or for those that are
+kept of 74 groups of hosts that lie."""
 
 MOST_TROUBLES: Final = 100
 """Troubles to keep, without those that last; more than 74 of these are impossible."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hkswitch.backend import Host
+from hkswitch.backend.attempts import Attempts
 from hkswitch.backend.helper_host import HelperHost
 from hkswitch.backend.helper_transport import SocketTransport, SudoTransport, sudo_command
-from hkswitch.backend.hosts import Hosts
+from hkswitch.backend.hosts import Hosts, MakeRemote
 from hkswitch.backend.ssh_transport import SshTransport
 from hkswitch.control import START_SERVICE, STATE_FOLDER, server, socket_of
 from hkswitch.control.words import command, locked
@@ -50,7 +51,7 @@ async def run(config_file: Path, state_folder: Path) -> None:
     transport = (
         SocketTransport() if config.helper is HelperTransport.SOCKET else SudoTransport(sudo_command())
     )
-    hosts = Hosts(HelperHost(config.groups, transport), config.groups, _remote)
+    hosts = Hosts(HelperHost(config.groups, transport), config.groups, _remotes())
     host = AssumingHost(hosts, config.groups, AssumedStates(state_folder))
     async with service.notifier.alive():
         try:
@@ -61,8 +62,13 @@ async def run(config_file: Path, state_folder: Path) -> None:
     service.notifier.tell(STOPPING="1")
 
 
-def _remote(host: RemoteHost, groups: Collection[Group]) -> HelperHost:
-    return HelperHost(groups, SshTransport(host), host)
+def _remotes() -> MakeRemote:
+    attempts = Attempts()
+
+    def make(host: RemoteHost, groups: Collection[Group]) -> HelperHost:
+        return HelperHost(groups, SshTransport(host, attempts=attempts), host)
+
+    return make
 
 
 def _refuse_others(state_folder: Path) -> None:

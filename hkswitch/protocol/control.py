@@ -27,8 +27,8 @@ from hkswitch.protocol.report import (
 )
 
 LONGEST_CONTROL_REQUEST_BYTES: Final = 4096
-LONGEST_CONTROL_REPLY_BYTES: Final = 8 * 1024 * 1024
-"""The report of 149 groups of 128 units with long names fits."""
+LONGEST_CONTROL_REPLY_BYTES: Final = 32 * 1024 * 1024
+"""The report of 149 groups of 128 units fits, whatever texts a hostile host chose for them."""
 
 LONGEST_CONTROL_TEXT: Final = 2000
 """Characters."""

@@ -27,6 +27,7 @@ MOST_CONTROLLERS: Final = 256
 MOST_ADDRESSES: Final = 256
 """A bridge accepts 16 controllers, and serves on some of a machine's addresses."""
 LONGEST_FAILURE: Final = LONGEST_PRINTED
+LONGEST_SUB_OF_ANOTHER_HOST: Final = 60
 STARTING: Final = "not on the network yet: the daemon is starting"
 """What a bridge waits for before it has looked for a network."""
 
@@ -222,8 +223,15 @@ def _bridge(body: dict[str, Any]) -> BridgeReport:
 
 
 def _group_object(group: GroupReport) -> dict[str, Any]:
+    # TRUST: the texts of another host must not make a report too long to be read.
+    longest_sub = LONGEST_SUB_OF_ANOTHER_HOST if group.host else LONGEST_PRINTED
     units = [
-        {"unit": name, "load": unit.load.value, "active": unit.active.value, "sub": printable_line(unit.sub)}
+        {
+            "unit": name,
+            "load": unit.load.value,
+            "active": unit.active.value,
+            "sub": printable_line(unit.sub, longest_sub),
+        }
         for name, unit in group.units.items()
     ]
     last = group.last_action

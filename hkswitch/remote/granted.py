@@ -38,6 +38,7 @@ ENFORCED: Final = {
     "PermitTunnel": "no",
     "PermitTTY": "no",
     "PermitUserRC": "no",
+    "SetEnv": "LC_ALL=C.UTF-8",  # Debian accepts LC_* of clients, and sudo passes it on to root's program
     "MaxSessions": "1",
     "Banner": "none",
     # A bridge whose connection was cut does not hold its session.

@@ -48,6 +48,8 @@ class FakeHelper:
     """How often it was tried."""
     connected: int = 0
     closed: int = 0
+    pause: float = 3600
+    """In seconds, before the next attempt."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     session: HelperSession | None = None
     epoch: int = 0
@@ -75,7 +77,7 @@ class FakeHelper:
 
     def pause_seconds(self, why_gone: str, attempt: int) -> float:
         del why_gone, attempt
-        return 3600
+        return self.pause
 
     def explain(self, why_gone: str) -> str:
         return why_gone
@@ -182,9 +184,8 @@ async def several(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Several]:
 
 async def test_each_host_reports_its_groups_and_gets_the_requests_for_them(several: Several) -> None:
     await several.hosts.open(several.told)
-    assert {each: several.state(each) for each in ("web", "media", "tv")} == dict.fromkeys(
-        ("web", "media", "tv"), GroupState.OFF
-    )
+    assert several.state("web") is GroupState.OFF
+    await eventually(lambda: several.state("media") is several.state("tv") is GroupState.OFF)
     for group_id in ("web", "media", "tv"):
         assert await several.start(group_id) == ActionResult()
     asked = {
@@ -306,6 +307,16 @@ async def test_a_reload_while_a_host_opens_has_its_new_groups(several: Several) 
     assert several.helpers["nas"].opened == 1
 
 
+async def test_a_tap_on_a_host_that_is_away_fails_at_once(
+    several: Several, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several.away.add("nas")
+    await several.hosts.open(several.told)
+    await eventually(lambda: several.helpers["nas"].opened)
+    monkeypatch.setattr(several.hosts._remote[RemoteHost("nas", "nas.lan")]._turns, "turn_of", None)
+    assert "is away" in str((await several.start("media")).failure)
+
+
 async def test_a_reload_connects_at_once_to_a_host_that_is_tried_again_later(several: Several) -> None:
     several.away.add("nas")
     await several.hosts.open(several.told)
@@ -315,6 +326,23 @@ async def test_a_reload_connects_at_once_to_a_host_that_is_tried_again_later(sev
     await several.reload(CONFIG)
     await eventually(lambda: several.state("media") is GroupState.OFF)
     assert nas.opened == 2
+
+
+@pytest.mark.parametrize("pause_seconds", [50, 3600])
+async def test_when_a_host_is_back_the_others_are_tried_at_once_but_for_those_that_wait_for_long(
+    several: Several, pause_seconds: float
+) -> None:
+    several.away |= {"nas", "pi"}
+    await several.hosts.open(several.told)
+    nas, pi = several.helpers["nas"], several.helpers["pi"]
+    nas.pause, pi.pause = 0.01, pause_seconds
+    await several.reload(CONFIG)
+    await eventually(lambda: nas.opened > 2 <= pi.opened)
+    nas.is_away = pi.is_away = False
+    await eventually(lambda: several.state("media") is GroupState.OFF)
+    if pause_seconds == 50:
+        await eventually(lambda: several.state("tv") is GroupState.OFF)
+    assert (several.state("tv"), pi.opened) == ((GroupState.OFF, 3) if pause_seconds == 50 else (None, 2))
 
 
 async def test_two_names_of_one_destination_are_two_hosts(several: Several) -> None:
@@ -406,6 +434,20 @@ def test_what_an_older_helper_does_not_tell_is_guessed(
     assert group is not None
     assert (group.commands is not None, bool(group.probe)) == (has_commands, probe)
     assert group.actions == {Action.START, Action.STOP}
+
+
+@pytest.mark.parametrize(
+    ("traits", "ids", "has_check"),
+    [(None, ["films"], True), (None, ["web", "tv", "other"], False), ((), ["films"], False)],
+    ids=["older", "of other groups", "not older"],
+)
+def test_an_older_helper_shows_by_a_result_that_a_group_has_a_check(
+    traits: tuple[Trait, ...] | None, ids: list[str], *, has_check: bool
+) -> None:
+    groups = known()
+    groups.learn(GroupUpdate(1, "films", "t", ("a.service",), (), traits))
+    groups.learn_probes(ids)
+    assert [bool(group.check) for group in groups.groups] == [has_check]
 
 
 @pytest.mark.parametrize(

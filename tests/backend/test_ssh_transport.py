@@ -10,14 +10,17 @@ from time import thread_time
 import pytest
 
 from hkswitch.backend import host_log, paced_input, ssh_command, ssh_transport
+from hkswitch.backend.attempts import APART_SECONDS, AT_ONCE, PER_SECOND, Attempts
 from hkswitch.backend.child_pipes import ChildPipes, start
 from hkswitch.backend.helper_session import HelperGone, HelperSession
 from hkswitch.backend.helper_stderr import MOST_LOGGED, OF_ANOTHER_HOST_SECONDS, PERIOD_SECONDS, HelperStderr
 from hkswitch.backend.host_log import HostLog
 from hkswitch.backend.line_limit import LineLimit, Verdict
 from hkswitch.backend.paced_input import PIECE_BYTES, Allowance, Pace, PacedInput
+from hkswitch.backend.ssh_command import CONNECT_TIMEOUT_SECONDS
 from hkswitch.backend.ssh_reasons import telling_line
 from hkswitch.backend.ssh_transport import (
+    AWAY_PAUSE_SECONDS,
     LONG_AWAY_ATTEMPTS,
     LONGEST_LINE_BYTES,
     MOST_VALUES,
@@ -31,6 +34,7 @@ from hkswitch.protocol.helper import ProbeUpdate
 from hkswitch.protocol.helper_dialect import SPOKEN
 from tests.support.host_with_helper import scripted
 from tests.support.waiting import eventually
+from tests.world import loop as virtual_time
 
 NAS = RemoteHost("nas", "nas.lan")
 REFUSED = "hkswitch-remote@nas.lan: Permission denied (publickey)"
@@ -63,6 +67,55 @@ def test_the_pause_until_the_next_attempt_depends_on_the_reason(
     why: str, attempt: int, pause_seconds: float
 ) -> None:
     assert SshTransport(NAS).pause_seconds(why, attempt) == pause_seconds
+
+
+def test_a_host_that_ends_each_connection_is_tried_less_and_less_often() -> None:
+    transport = SshTransport(NAS)
+    closed = "Connection closed by 192.168.1.4 port 22"
+    pauses = [transport.pause_seconds(closed, MANY) for _ in range(8)]
+    assert pauses == [0.5, 1, 2, 5, 10, 30, 30, 30]
+    assert transport.pause_seconds(AWAY, 0) == AWAY_PAUSE_SECONDS
+    assert transport.pause_seconds(closed, 0) == AWAY_PAUSE_SECONDS
+
+
+def test_attempts_of_many_hosts_begin_one_after_the_other_and_get_rarer() -> None:
+    async def fifty() -> list[tuple[float, float]]:
+        attempts, loop = Attempts(), asyncio.get_running_loop()
+
+        async def one() -> tuple[float, float]:
+            pause_seconds = await attempts.turn()
+            return loop.time(), pause_seconds
+
+        return await asyncio.gather(*(one() for _ in range(50)))
+
+    begun, pauses = zip(*virtual_time.run(fifty()), strict=True)
+    assert begun == pytest.approx([number * APART_SECONDS for number in range(50)])
+    assert pauses == pytest.approx([0] * AT_ONCE + [n / PER_SECOND for n in range(1, 51 - AT_ONCE)])
+
+
+def test_attempts_of_a_dozen_hosts_are_not_slowed_down() -> None:
+    async def twelve() -> float:
+        attempts, longest = Attempts(), 0.0
+        for _ in range(100):
+            longest = max(longest, *[await attempts.turn() for _ in range(12)])
+            await asyncio.sleep(CONNECT_TIMEOUT_SECONDS + AWAY_PAUSE_SECONDS)
+        return longest
+
+    assert virtual_time.run(twelve()) <= AWAY_PAUSE_SECONDS
+
+
+async def test_a_host_is_tried_again_no_sooner_than_the_attempts_of_all_allow() -> None:
+    attempts = Attempts()
+    for _ in range(AT_ONCE + 2 * PER_SECOND):
+        await attempts.turn()
+    nothing = ("true",)
+    transport = SshTransport(NAS, lambda *_: nothing, attempts)
+    session = HelperSession(lambda _: None, lambda _: None)
+    pipes = await transport.open(session)
+    await session.ended
+    await pipes.close()
+    assert AWAY_PAUSE_SECONDS < transport.pause_seconds(AWAY, 0) < 3
+    assert transport.pause_seconds(REFUSED, 0) == REFUSED_PAUSE_SECONDS
 
 
 def test_a_refused_key_is_tried_again_every_ten_minutes_only() -> None:

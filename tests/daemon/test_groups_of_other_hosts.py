@@ -9,7 +9,7 @@ import pytest
 from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
 from hkswitch.daemon.alerts import Alerts
 from hkswitch.daemon.assumed_states import AssumedStates, AssumingHost
-from hkswitch.daemon.kept_alerts import alerts_file
+from hkswitch.daemon.kept_alerts import ALERTS_FILE_NAME, LARGEST_ALERTS_BYTES, alerts_file
 from hkswitch.daemon.rules import Rules
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config
@@ -17,6 +17,7 @@ from hkswitch.model.elsewhere import Elsewhere, RemoteHost, Trait
 from hkswitch.model.group import AlertSensor, Group, RestartWhen
 from hkswitch.model.switch_events import Observed, RequestOrigin
 from hkswitch.model.told_group import Told, as_told
+from hkswitch.model.trouble import MOST_RUNS
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult, Sample, UnitFailure, UnitState, Usage
 from tests.daemon.test_assumed_states import Recorder, ScriptedHost
 from tests.daemon.test_rules import NotedAlerts, NotedGroups
@@ -135,6 +136,23 @@ async def test_a_failure_that_was_judged_alerts_nobody_anew_after_a_restart_and_
         second.observed("nas-media", observed)
     assert len(second.last()) == 1
     await second.close()
+
+
+async def test_what_hosts_say_of_failures_never_fills_the_file(tmp_path: Path) -> None:
+    groups = tuple(
+        replace(MEDIA, id=f"g{number}", elsewhere=Elsewhere(NAS, f"g{number}")) for number in range(74)
+    )
+    kept = Alerts(Config(BridgeConfig(), groups), SimulatedHost(()), Silent(), alerts_file(tmp_path))
+    members = tuple(f"{number:03}{'m' * 253}" for number in range(128))
+    for group in groups:
+        what = as_told(group, Told("t1", members, BOTH, frozenset(), 10))
+        for run in range(MOST_RUNS):
+            failures = {each: KILLED._replace(run=f"{run}{'r' * 255}") for each in members}
+            kept.observed(group.id, Observed(dict.fromkeys(members, FAILED), failures=failures, group=what))
+    await kept.close()
+    size = (tmp_path / ALERTS_FILE_NAME).stat().st_size
+    assert size < LARGEST_ALERTS_BYTES
+    assert len(alerts_file(tmp_path).read().judged) == len(groups)
 
 
 async def test_a_host_that_is_away_neither_opens_nor_closes_a_sensor(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -223,28 +224,33 @@ def memory_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def test_no_flood_of_a_host_delays_or_changes_the_groups_of_others(tmp_path: Path) -> None:
-    """The liar has 100 groups, each with the same 128 units: a short line of it concerns all of them."""
-    async with served(tmp_path, 100, *FLOODS.values()) as daemon:
+async def test_no_flood_of_a_host_delays_or_changes_the_groups_of_others(
+    tmp_path: Path, *, long: bool
+) -> None:
+    """The liar has many groups, each with the same 128 units: a short line of it concerns all of them."""
+    groups, begun_seconds = 100 if long else 30, time.monotonic()
+    async with served(tmp_path, groups, *FLOODS.values()) as daemon:
         household, before_bytes = daemon.household, memory_bytes()
         stalls_seconds: dict[str, float] = {}
         for life, flood in enumerate(FLOODS, 1):
             async with measured() as lag:
                 await household.until_lied(life)
-                for _ in range(4):
+                for _ in range(2):
                     await daemon.tap()
             stalls_seconds[flood] = lag.longest_seconds
             household.lives = life  # it may have had several
             household.kill_liar()
         assert {each: s for each, s in stalls_seconds.items() if s > LONGEST_STALL_SECONDS} == {}
         assert memory_bytes() - before_bytes < MOST_GROWTH_BYTES
-        assert daemon.taps == 4 * len(FLOODS)
-        assert daemon.host.reported["lie-99"] > 100
+        assert daemon.taps == 2 * len(FLOODS)
+        assert daemon.host.reported[f"lie-{groups - 1}"] > 100
         assert daemon.world.told[-1].partition(";")[0].startswith("serving web media lie-0")
         about_groups = Counter(line.partition(":")[0] for line in daemon.lines)
-        assert max(about_groups[f"lie-{number}"] for number in range(1, 100)) <= MOST_STATE_LINES + 2
+        minutes = 1 + (time.monotonic() - begun_seconds) // 60
+        most = max(about_groups[f"lie-{number}"] for number in range(1, groups))
+        assert most <= minutes * (MOST_STATE_LINES + 2)
         assert about_groups["host liar"] <= MOST_LINES + 1 + 2 * 41
-        assert about_groups["web"] == about_groups["media"] == 1 + daemon.taps
+        assert min(about_groups[group_id] for group_id in OTHERS) >= MOST_STATE_LINES
         assert all(map(is_printable, daemon.lines))
 
 

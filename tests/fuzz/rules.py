@@ -27,6 +27,7 @@ from hkswitch.protocol.control import (
 from hkswitch.protocol.helper import encode_message, parse_request
 from hkswitch.protocol.helper_replies import LONGEST_SUB_STATE, LONGEST_VERSION, parse_reply
 from hkswitch.protocol.json_lines import LARGEST_ID, MalformedMessage
+from hkswitch.protocol.report import LONGEST_SUB_OF_ANOTHER_HOST
 from hkswitch.serviceswitch.policy import Allowed, Denied, permit
 
 FILE = "config.yaml"
@@ -52,7 +53,7 @@ def is_same(one: object, other: object) -> bool:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(is_same, one, other))
     if isinstance(one, str) and isinstance(other, str) and one != other:
-        limits = LONGEST_PRINTED, LONGEST_SUB_STATE, LONGEST_VERSION
+        limits = LONGEST_PRINTED, LONGEST_SUB_STATE, LONGEST_SUB_OF_ANOTHER_HOST, LONGEST_VERSION
         return other == "unknown" or other in {printable_line(one, longest) for longest in limits}
     return type(one) is type(other) and one == other
 

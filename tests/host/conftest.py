@@ -22,7 +22,8 @@ from tests.host import engines
 from tests.host.installation import empty_state
 from tests.host.machine import ADDRESS, STAGING, Boot, Host, booted, eventually, install
 from tests.host.matrix import SUDO_RS, is_in_ci, is_possible, is_redundant
-from tests.host.rootfs import CHECKOUT, RECIPES, RELEASES, root_folder, wheels_folder
+from tests.host.rootfs import CHECKOUT, RECIPES, RELEASES, WITH_SERVICES, root_folder, wheels_folder
+from tests.host.virtual_lan import Images, Lan, in_memory, powered_on
 from tests.support.controller import Controller
 
 TOOLS: Final = ("mmdebstrap", "systemd-nspawn", "nsenter", "setpriv", "ip")
@@ -84,7 +85,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if Path(__file__).parent not in item.path.parents:
             continue
         item.add_marker("host")
-        test, release, variant = _name(item), _parameter(item, "host"), _variant(item)
+        test, variant = _name(item), _variant(item)
+        release = _parameter(item, "host") or _parameter(item, "lan")
         if is_in_ci(test, release, variant, rows[test, release, variant]):
             item.add_marker("ci")
         rows[test, release, variant] += 1
@@ -172,6 +174,31 @@ def engine_host(boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: s
         install(host)
         engines.prepare(host)
         yield host
+
+
+@pytest.fixture(scope="session", params=RELEASES)
+def lan(
+    request: pytest.FixtureRequest,
+    boot: Boot,
+    tmp_path_factory: pytest.TempPathFactory,
+    staging: str,
+    exhaustive: bool,
+) -> Iterator[Lan]:
+    """Hosts with hkswitch and sshd on one network: six of both releases, or in CI five of one."""
+    central = request.param
+    releases = (*RELEASES, *RELEASES, central) if exhaustive else 4 * (central,)
+    with in_memory(tmp_path_factory.mktemp("lan")) as folder:
+        images = Images(
+            roots={name: root_folder(WITH_SERVICES[name], print) for name in {central, *releases}},
+            read_only={
+                name: {"/src": CHECKOUT, "/wheels": wheels_folder(RELEASES[name], print)}
+                for name in {central, *releases}
+            },
+            options=(staging,),
+            folder=folder,
+        )
+        with powered_on(images, central, releases) as lan:
+            yield lan
 
 
 @pytest.fixture(params=engines.ENGINES)
@@ -314,13 +341,14 @@ def transport_enabled(host: Host, transport: str) -> Iterator[None]:
             yield
         return
     drop_ins = "/etc/systemd/system/hkswitch.service.d"
-    host.run("mkdir", drop_ins)
+    host.run("mkdir", "-p", drop_ins)  # other hosts in the config have a file there
     host.run("ln", "-s", "/usr/lib/hkswitch/systemd/helper-socket.conf", drop_ins)
     host.run("systemctl", "daemon-reload")
     host.run("systemctl", "start", "serviceswitch.socket")
     yield
     host.run("systemctl", "stop", "serviceswitch.socket")
-    host.run("rm", "-r", drop_ins)
+    host.run("rm", f"{drop_ins}/helper-socket.conf")
+    host.run("rmdir", "--ignore-fail-on-non-empty", drop_ins)
     host.run("systemctl", "daemon-reload")
 
 

@@ -50,7 +50,9 @@ CELLS: Final = {
     "test_faults.py": Cell("bookworm"),
     "test_hostile_input.py": Cell("trixie"),
     "test_hostile_network.py": Cell("trixie"),
+    "test_host_key.py": Cell("trixie"),
     "test_host_setup.py": Cell("trixie"),
+    "test_hosts.py": Cell("trixie"),
     "test_idle.py": Cell("trixie"),
     "test_machine.py": Cell("bookworm"),
     "test_moving.py": Cell("trixie"),
@@ -82,6 +84,8 @@ ONLY_IN_THE_MATRIX: Final = frozenset(
         "test_rules.py::test_a_unit_that_burns_a_core_is_restarted_in_time",
         # tests/remote has root's file, without a host in between.
         "test_host_setup.py::test_a_host_behind_another_is_reached_by_roots_ssh_config",
+        # It waits for a helper that the daemon cannot reach.
+        "test_hosts.py::test_a_tap_that_a_cut_held_up_is_not_carried_out_when_the_host_is_back",
         # These boot a host for one test.
         "test_alerts.py::test_a_reboot_is_no_alert_and_an_open_one_stays_open",
         "test_failures.py::test_a_shutdown_fails_no_unit_that_nobody_requested",

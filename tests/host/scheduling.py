@@ -35,13 +35,16 @@ OTHER_HOSTS: Final = {
     "test_sudo_reasons.py": "third host",
     "test_alerts.py": "fourth host",
     "test_rules.py": "fourth host",
+    "test_host_key.py": "other hosts",
+    "test_hosts.py": "other hosts",
 }
-"""Files that run on an additional host of each release: host tests mostly wait, so four hosts are faster."""
+"""Files that run on an additional host of each release: host tests mostly wait, so four hosts are faster.
+The last ones have a network of several hosts."""
 
 
 SLOWEST_FIRST: Final = (
     *("trixie, second host", "trixie", "bookworm", "test_fresh.py", "trixie, fourth host"),
-    *("trixie, third host", "engines"),
+    *("trixie, third host", "engines", "trixie, other hosts"),
     *("test_recipes.py", "bookworm, second host", "test_deb.py", "test_upgrades.py", "test_vpn_recipe.py"),
     *("test_host_setup.py", "test_exits.py", "test_firewalls.py"),
 )

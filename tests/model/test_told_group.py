@@ -120,6 +120,8 @@ def test_a_group_in_another_place_is_another_group(after: Group) -> None:
     assert still_told(after, told(members=("plex.service",))) == after
 
 
-@pytest.mark.parametrize("before", [None, MEDIA, Group("nas-media", "x", ("a.service",))], ids=repr)
+@pytest.mark.parametrize(
+    "before", [None, MEDIA, Group("nas-media", "x", ("a.service",))], ids=["new", "untold", "local"]
+)
 def test_a_group_that_was_never_told_is_as_in_the_config(before: Group | None) -> None:
     assert still_told(MEDIA, before) == MEDIA

@@ -228,6 +228,15 @@ def test_a_reason_is_cut_and_made_printable() -> None:
     assert len(said.reason) == LONGEST_CONTROL_TEXT
 
 
+def test_the_report_of_149_groups_fits_whatever_another_host_chose() -> None:
+    state = UnitState(LoadState.NOT_FOUND, ActiveState.DEACTIVATING, "\U0001f600" * 200)
+    text, names = "\U0001f600" * 500, [f"{number:03}" + "\\" * 253 for number in range(128)]
+    group = GroupReport("x" * 64, "\U0001f600" * 64, GroupState.OFF, 2**53, dict.fromkeys(names, state))
+    group = group._replace(why=text, trouble=text, rule=text, host="x" * 64, group="x" * 64)
+    one, two = (len(encode_control_reply(Status(Report(None, (group,) * number)))) for number in (1, 2))
+    assert 149 * (two - one) < LONGEST_CONTROL_REPLY_BYTES
+
+
 def test_the_largest_messages_fit_into_their_lines() -> None:
     many = tuple(PairedController("ü" * 256, admin=False, connections=2**53) for _ in range(200))
     assert len(encode_control_reply(Controllers(many))) < LONGEST_CONTROL_REPLY_BYTES

@@ -45,8 +45,9 @@ from hkswitch.protocol.helper import (
     encode_message,
     parse_request,
 )
-from hkswitch.protocol.helper_replies import LARGEST_AMOUNT, LONGEST_SUB_STATE, LONGEST_VERSION
+from hkswitch.protocol.helper_replies import LARGEST_AMOUNT, LONGEST_VERSION
 from hkswitch.protocol.json_lines import LARGEST_ID, LONGEST_NAME, MalformedMessage
+from hkswitch.protocol.report import LONGEST_SUB_OF_ANOTHER_HOST
 from tests.fuzz.changes import (
     NUMBERS,
     ODD_YAML,
@@ -98,7 +99,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "device_id": st.from_regex(r"([0-9A-F]{2}:){5}[0-9A-F]{2}", fullmatch=True),
     **dict.fromkeys(("reason", "problem", "detail"), texts.map(str.strip)),
     "version": texts.map(lambda text: text[:LONGEST_VERSION].strip()),
-    "sub": texts.map(lambda text: text[:LONGEST_SUB_STATE].strip()),
+    "sub": texts.map(lambda text: text[:LONGEST_SUB_OF_ANOTHER_HOST].strip()),
 }
 """Fields that may be less than their types allow."""
 OWN_FIELDS: dict[type, dict[str, st.SearchStrategy[Any]]] = {

@@ -210,7 +210,6 @@ def test_a_name_of_a_helper_is_plain_or_refused(place: str, name: str, *, is_all
         {**GROUP, "actions": [], "traits": [], "timeout_seconds": 0},
         {**GROUP, "actions": [], "traits": [], "timeout_seconds": 2**60},
     ],
-    ids=repr,
 )  # fmt: skip
 def test_what_is_absurd_is_refused(message: dict[str, Any]) -> None:
     with pytest.raises(MalformedMessage):
