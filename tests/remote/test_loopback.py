@@ -161,6 +161,16 @@ async def test_a_trial_shows_version_and_groups(loopback: Loopback) -> None:
     assert result.config_problem == "a?[2J"
 
 
+async def test_a_trial_shows_the_groups_that_cannot_be_restarted(loopback: Loopback) -> None:
+    def group(name: str, *actions: str) -> str:
+        told = {"token": "1", "units": [], "actions": actions, "traits": [], "timeout_seconds": 10}
+        return json.dumps({"type": "group", "epoch": 1, "group": name, **told})
+
+    loopback.says(json.dumps(HELLO), group("web", "start", "stop"), group("db", "start", "restart"))
+    result = await try_host(NAME, loopback.destination, Account(), loopback.settings)
+    assert (sorted(result.groups), sorted(result.not_restarted)) == (["db", "media", "web"], ["web"])
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
