@@ -56,7 +56,7 @@ MODULE_MAY_IMPORT = {
     "cli/host.py": {"backend", "cli", "model", "remote"},
     "cli/host_add.py": {"cli", "editing", "model", "remote"},
     "cli/host_allow.py": {"cli", "editing", "model", "remote"},
-    "cli/host_list.py": {"cli", "model", "remote"},
+    "cli/host_list.py": {"cli", "control", "model", "remote"},
     "cli/import_homebridge.py": {"cli", "homebridge", "model"},
     "cli/take_over.py": {"cli", "control", "daemon", "doctor", "hap", "homebridge", "model"},
     "cli/logs.py": {"cli", "containers", "control", "model", "protocol", "unit_names"},

@@ -67,11 +67,11 @@ class ChildPipes(asyncio.SubprocessProtocol):
         finally:
             with suppress(PermissionError):  # sudo, which may not be killed, ends with its pipe or with us
                 self._transport.close()
+            for timer in self._ending:
+                timer.cancel()
             if self.has_children:
                 with suppress(ProcessLookupError):  # all have ended
                     os.killpg(self._transport.get_pid(), signal.SIGKILL)
-            for timer in self._ending:
-                timer.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.SubprocessTransport)  # noqa: S101 -- asyncio's types are too wide

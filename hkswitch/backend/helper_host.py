@@ -17,7 +17,7 @@ from hkswitch.backend.host_log import HostLog
 from hkswitch.backend.host_status import report_of
 from hkswitch.backend.interrupted_request import InterruptedRequest
 from hkswitch.backend.known_groups import KnownGroups, id_there
-from hkswitch.backend.reported_state import ReportedState, changed_groups, missing_groups
+from hkswitch.backend.reported_state import ReportedState, changed_groups, missing_groups, rejected_config
 from hkswitch.backend.request_turns import RequestTurns
 from hkswitch.backend.retained_results import RetainedResults
 from hkswitch.backend.wakeups import Wakeups
@@ -221,7 +221,7 @@ class HelperHost:
 
     def config_checked(self, problem: str) -> None:
         """Note whether root accepts the config on disk."""
-        problem = one_line(problem)
+        problem = rejected_config(one_line(problem), self._name)
         if problem == self._config_problem:
             return
         self._config_problem = problem

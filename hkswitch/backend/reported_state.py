@@ -39,6 +39,11 @@ def missing_groups(ids_there: Collection[str], host: str) -> str:
     return f"the configuration of the host {host} has no group {', '.join(map(repr, ids_there))}"
 
 
+def rejected_config(why: str, host: str) -> str:
+    """Return why root rejects a config, of another host if it has a name; empty if root accepts it."""
+    return f"the host {host} rejects its configuration: {why}" if why and host else why
+
+
 @dataclass(slots=True)
 class ReportedState:
     """The state that one helper has reported, within one epoch."""

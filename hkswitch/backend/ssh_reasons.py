@@ -10,6 +10,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from hkswitch.backend.ssh_command import SSH, SSH_CONFIG
+from hkswitch.model.installation import REMOTE_USER
 
 
 class SshProblem(Enum):
@@ -44,6 +45,7 @@ _INSTALL: Final = "install it there, in the same version as here"
 _INSTALL_SSH: Final = "install openssh-client (Debian) or openssh-clients (Fedora)"
 _READABLE: Final = f"run `sudo chmod 0644 {SSH_CONFIG}`"
 _CONFIG: Final = f"fix {SSH_CONFIG}; `ssh -G -F {SSH_CONFIG} NAME` checks it"
+_KNOW_JUMP_HOST: Final = f"add it to the UserKnownHostsFile of the jump host in {SSH_CONFIG}"
 _SHELL: Final = "there, run `sudo usermod --shell /bin/sh --home /nonexistent hkswitch-remote`"
 _ACCOUNT: Final = "there, run `sudo chage --expiredate=-1 --inactive=-1 --maxdays=-1 hkswitch-remote`"
 _CHANGED: Final = (
@@ -67,14 +69,14 @@ SSH_REASONS: Final = (
     SshReason(
         "Could not resolve hostname",
         "the name of the host does not resolve",
-        "fix its `ssh` in the configuration, or its entry in DNS or /etc/hosts",
+        "correct the destination (`ssh` in the configuration), or its entry in DNS or /etc/hosts",
         SshProblem.AWAY,
     ),
     SshReason(
         "Connection refused",
         "no SSH server listens there",
-        "start it there: `sudo systemctl enable --now ssh` (Debian) or `sshd` (Fedora); another port than 22 "
-        "belongs into `ssh` in the configuration, as ssh://HOST:PORT",
+        "start it there: `sudo systemctl enable --now ssh` (Debian) or `sshd` (Fedora); if it has another "
+        "port than 22, the destination is ssh://HOST:PORT",
         SshProblem.AWAY,
     ),
     SshReason("No route to host", "the host does not respond", _NETWORK, SshProblem.AWAY),
@@ -100,7 +102,8 @@ SSH_REASONS: Final = (
         SshProblem.CHANGED_HOST_KEY,
     ),
     SshReason("host key is known for", "the key of the host was never accepted", _ADD_AGAIN),
-    SshReason("Host key verification failed", "the key of the host was never accepted", _ADD_AGAIN),
+    # Of the host itself, ssh says more, above.
+    SshReason("Host key verification failed", "the key of a jump host is not known", _KNOW_JUMP_HOST),
     SshReason(
         "Unable to negotiate with",
         "the two versions of OpenSSH have nothing in common",
@@ -114,9 +117,16 @@ SSH_REASONS: Final = (
     ),
     SshReason("no such identity", "there is no key for that host", _ADD_AGAIN),
     SshReason(
-        "Permission denied (",
+        f"{REMOTE_USER}@",
         "that host refuses the key of this bridge",
         _ALLOW,
+        SshProblem.REFUSED_KEY,
+    ),
+    SshReason(
+        "Permission denied (",
+        f"the key was refused for another account than {REMOTE_USER}",
+        f"for a jump host, check its IdentityFile in {SSH_CONFIG}; otherwise leave out the user in the "
+        f"destination: `hkswitch host allow` sets up {REMOTE_USER} alone",
         SshProblem.REFUSED_KEY,
     ),
     SshReason("serviceswitch: command not found", "hkswitch is not installed there", _INSTALL),
@@ -169,10 +179,13 @@ def find_ssh_reason(text: str) -> SshReason | None:
 
 
 def telling_line(lines: Sequence[str]) -> str:
-    """Return the line that gives the reason, or else the last one; empty if there are no lines."""
+    """Return the line that gives the reason, or else the last one; empty if there are no lines.
+
+    It is without the frame and the full stop that some lines have, as it becomes part of a sentence.
+    """
     telling = (line for reason in SSH_REASONS for line in lines if reason.words in line)
     others = [line for line in lines if not is_noise(line)]
-    return next(telling, others[-1] if others else "")
+    return next(telling, others[-1] if others else "").strip("@ ").removesuffix(".")
 
 
 def hint(why: str, name: str = "NAME") -> str:

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from hkswitch.cli.host import no_such_host
 from hkswitch.cli.layout import say
 from hkswitch.control import STATE_FOLDER, client, socket_of
 from hkswitch.editing.hosts import hosts_in
@@ -42,9 +43,7 @@ def host_in(data: bytes, name: str) -> RemoteHost:
     hosts = hosts_in(data)
     if name in hosts:
         return RemoteHost(name, hosts[name])
-    known = f"the hosts are {', '.join(hosts)}; to add it" if hosts else "to add it"
-    remedy = f"{known}, run `sudo hkswitch host add {name} DESTINATION`"
-    raise Failure(f"cannot add the group: there is no host {name!r}; {remedy}", Exit.USAGE)
+    raise Failure(f"cannot add the group: {no_such_host(name, [*hosts])}", Exit.USAGE)
 
 
 def say_state(group: Group, state_folder: Path = STATE_FOLDER) -> None:

@@ -2,14 +2,16 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
-from hkswitch.backend.ssh_command import SSH
+from hkswitch.backend.ssh_command import SSH, user_of
 from hkswitch.cli.main import LazyCommand, LazyGroup
 from hkswitch.cli.options import examples
 from hkswitch.model import config_values
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.installation import REMOTE_USER
 from hkswitch.model.yaml_nodes import Position, Scalar
 from hkswitch.remote.keys import is_bridge_name
 
@@ -79,6 +81,18 @@ def needs_ssh(doing: str) -> None:
     if not os.access(SSH, os.X_OK):
         remedy = "install openssh-client (Debian) or openssh-clients (Fedora)"
         raise Failure(f"cannot {doing}: {SSH} does not exist; {remedy}")
+
+
+def other_user(destination: str) -> str | None:
+    """Return the user that a destination names, if it is not the account that `host allow` makes."""
+    user = user_of(destination)
+    return None if user == REMOTE_USER else user
+
+
+def no_such_host(name: str, known: Sequence[str]) -> str:
+    """Return that the configuration lacks a host, and the remedy."""
+    have = f"the hosts are {', '.join(known)}; " if known else ""
+    return f"there is no host {name!r}; {have}to add it, run `sudo hkswitch host add {name} DESTINATION`"
 
 
 def can_ask() -> bool:

@@ -9,7 +9,15 @@ from typing import NamedTuple
 import click
 
 from hkswitch.cli.config_change import apply_change, make_change, show_change, to_change
-from hkswitch.cli.host import a_bridge_name, a_destination, a_host_name, can_ask, needs_ssh, only_root
+from hkswitch.cli.host import (
+    a_bridge_name,
+    a_destination,
+    a_host_name,
+    can_ask,
+    needs_ssh,
+    only_root,
+    other_user,
+)
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples
 from hkswitch.editing.config_replacement import Original, read_original
@@ -17,6 +25,7 @@ from hkswitch.editing.hosts import with_host, without_host
 from hkswitch.model.config import parse
 from hkswitch.model.config_file import DEFAULT
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.installation import REMOTE_USER
 from hkswitch.remote import host_folder, host_key, limits
 from hkswitch.remote.host_folder import HostFiles
 from hkswitch.remote.keys import PublicKey, bridge_name_of, is_fingerprint
@@ -82,6 +91,12 @@ def add(name: str, destination: str, fingerprint: str | None, bridge: str | None
                 make_change(original, data)
             done.callback(limits.set_for, len(parse(original.data, str(DEFAULT)).hosts))
             limits.set_for(len(config.hosts))
+    if user := other_user(destination):
+        say(
+            f"hkswitch: the next command allows the bridge to connect as {REMOTE_USER}, not as {user}; "
+            f"unless you set that account up yourself, run this again without {user}@",
+            err=True,
+        )
     say(f"{'Checked' if before and data == original.data else 'Added'} the host {name} ({destination}).")
     if any(group.elsewhere and group.elsewhere.host.name == name for group in config.groups):
         apply_change(DEFAULT)
@@ -178,8 +193,8 @@ def remove(name: str) -> None:
             show_change(original, data)
             make_change(original, data)
         elif not host_folder.remove_host(name):
-            known = ", ".join(host.name for host in left) or "none"
-            raise Failure(f"cannot {doing}: there is no such host; the hosts are: {known}", Exit.USAGE)
+            have = f"the hosts are {', '.join(host.name for host in left)}" if left else "there are none"
+            raise Failure(f"cannot {doing}: there is no host {name!r}; {have}", Exit.USAGE)
         host_folder.remove_host(name)
         limits.set_for(len(left))
     say(f"Removed the host {name} and the key for it.")

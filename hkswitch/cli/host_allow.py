@@ -25,9 +25,9 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask")
 
 @click.command(epilog=examples('sudo hkswitch host allow homelab "$(cat homelab.pub)"'))
 @click.argument("bridge", callback=a_bridge_name, metavar="BRIDGE")
-@click.argument("key", metavar="KEY")
+@click.argument("key", nargs=-1, required=True, metavar="KEY")
 @yes_option
-def allow(bridge: str, key: str, *, yes: bool) -> None:
+def allow(bridge: str, key: tuple[str, ...], *, yes: bool) -> None:
     """Allow another host's bridge to connect.
 
     Run this on the host whose groups the bridge should show. The bridge can then switch the groups of this
@@ -38,7 +38,7 @@ def allow(bridge: str, key: str, *, yes: bool) -> None:
     doing = f"allow the bridge {bridge}"
     only_root(doing)
     try:
-        public = parse_public_key(key)
+        public = parse_public_key(" ".join(key))  # also without its quotes
     except ValueError as error:
         raise click.UsageError(f"KEY is not valid: {error}") from None
     with locked(AUTHORIZED_KEYS):
@@ -52,7 +52,14 @@ def allow(bridge: str, key: str, *, yes: bool) -> None:
             say(f"The bridge {bridge} is allowed already; nothing has changed.")
             return
         show(planned)
-        if not _is_confirmed(f"Allow the bridge {bridge}?", yes=yes):
+        if planned.ended:
+            say(
+                f"The bridge {bridge} has another key so far. If that is another machine, answer no, and run "
+                "`host add` again on the new one, with another name after `--as`."
+            )
+        if not _is_confirmed(
+            f"{'Replace the key of' if planned.ended else 'Allow'} the bridge {bridge}?", yes=yes
+        ):
             return
         is_running = admission.carry_out(planned)
     say(f"The bridge {bridge} is allowed. On its machine, run `sudo hkswitch host test NAME`.")

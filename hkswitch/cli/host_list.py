@@ -2,22 +2,25 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from hkswitch.cli.entry import in_event_loop
-from hkswitch.cli.host import a_host_name, needs_ssh
+from hkswitch.cli.host import a_host_name, needs_ssh, no_such_host
 from hkswitch.cli.host_add import allow_command
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples, json_option
+from hkswitch.control import STATE_FOLDER, client, socket_of
 from hkswitch.model.config import Config
 from hkswitch.model.config_file import DEFAULT, read
 from hkswitch.model.elsewhere import Elsewhere, RemoteHost
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable
+from hkswitch.remote.admission import granted_now
 from hkswitch.remote.host_folder import HostFiles, read_host
-from hkswitch.remote.trial import TrialResult, try_host
+from hkswitch.remote.trial import NOT_RESTARTED, TrialResult, allow_restart, try_host
 
 NEEDS_ROOT = "use sudo"
 
@@ -39,26 +42,37 @@ def list_hosts(*, as_json: bool) -> None:
     """Show the other hosts of this bridge.
 
     Shows each with its destination and its groups, and to root and members of the group hkswitch also the
-    fingerprints of the two keys, and the command that allows this bridge there.
+    fingerprints of the two keys, and the command that allows this bridge there. Ends with the bridges of
+    other hosts that are allowed on this one.
     """
     config = configured()
     files = {host.name: _files(host.name) for host in config.hosts}
+    bridges = _allowed_bridges()
     if as_json:
         rows = [_as_json(config, host, files[host.name]) for host in config.hosts]
-        click.echo(as_text(rows))
+        click.echo(as_text(rows, bridges))
         return
-    if not config.hosts:
+    if not config.hosts and not bridges:
         say("There are no other hosts; `sudo hkswitch host add NAME DESTINATION` adds one.")
     for host in config.hosts:
         say(f"{host.name}  {host.ssh}")
         for title, text in _rows(config, host, files[host.name]):
             # The last one is a command, which must stay in one line to be copied.
             click.echo(f"  {title:9} {text}")
+    for bridge in bridges:
+        say(f"The bridge {bridge} is allowed here; `sudo hkswitch host disallow {bridge}` revokes that.")
 
 
-def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+def as_text(rows: Sequence[Mapping[str, Any]], bridges: Sequence[str] = ()) -> str:
     """Return the hosts as JSON; completions read the names from its lines."""
-    return json.dumps({"hosts": rows}, indent=2)
+    return json.dumps({"hosts": rows, "bridges": bridges}, indent=2)
+
+
+def _allowed_bridges() -> list[str]:
+    """Return the bridges that may connect to this host; if that is unclear, the doctor says why."""
+    with suppress(Failure):
+        return sorted(granted_now())
+    return []
 
 
 def _files(name: str) -> HostFiles | str:
@@ -108,10 +122,8 @@ def test(name: str) -> None:
     config = configured()
     host = next((each for each in config.hosts if each.name == name), None)
     if host is None:
-        known = ", ".join(each.name for each in config.hosts) or "none"
-        raise Failure(
-            f"cannot test the host {name}: there is no such host; the hosts are: {known}", Exit.USAGE
-        )
+        remedy = no_such_host(name, [each.name for each in config.hosts])
+        raise Failure(f"cannot test the host {name}: {remedy}", Exit.USAGE)
     result = in_event_loop(try_host(name, host.ssh))
     say(
         f"{name}: hkswitch {result.version}, connected in {result.connected_seconds:.1f} s, "
@@ -119,17 +131,33 @@ def test(name: str) -> None:
     )
     if result.missing:
         say(f"  an older version: {result.missing}")
-    say(f"  groups there: {', '.join(sorted(result.groups)) or 'none'}")
+    if not result.config_problem:
+        say(f"  groups there: {', '.join(sorted(result.groups)) or 'none'}")
     problems = [*_problems(config, host, result)]
     for line in problems:
         say(f"  {line}")
+    if not problems and _lacks_connection(name):
+        say("  the daemon is not connected; run `sudo hkswitch reload`: it then connects at once")
     if problems:
         raise click.exceptions.Exit(Exit.CONFIG)
 
 
+def _lacks_connection(name: str) -> bool:
+    """Return whether the daemon needs a connection to a host, and has none."""
+    try:
+        hosts = client.ask_report(socket_of(STATE_FOLDER)).hosts
+    except Failure:
+        return False  # it is not running
+    return any(host.name == name and host.problem and not host.connected_since_unix_seconds for host in hosts)
+
+
 def _problems(config: Config, host: RemoteHost, result: TrialResult) -> Iterator[str]:
     if result.config_problem:
-        yield f"the configuration there is rejected: {result.config_problem}"
+        yield f"the configuration there is rejected: {result.config_problem}; there, run `hkswitch check`"
+        return
+    restarted = {group.id for group in config.groups if group.restart or group.restart_when is not None}
     for group_id, place in groups_of(config, host).items():
         if place.group not in result.groups:
             yield f"{group_id}: there is no group {place.group}; add it there, or fix `group` here"
+        elif group_id in restarted and place.group in result.not_restarted:
+            yield f"{group_id}: {NOT_RESTARTED}; {allow_restart(place.group)}"

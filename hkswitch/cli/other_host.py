@@ -16,9 +16,9 @@ def audit_there(host: str, group: str) -> str:
 
 def allow_there(action: Action, host: str, group: str) -> str:
     """Return how to allow an action that is not in the actions of a group there."""
-    return (
-        f"to allow {action}, run `sudo hkswitch edit` on {host}, and add it to the `actions` of group {group}"
-    )
+    how = f"run `sudo hkswitch edit` on {host}, and add it to the `actions` of group {group}"
+    without = "; if it has none, set `actions: [start, stop, restart]`" if action is Action.RESTART else ""
+    return f"to allow {action}, {how}{without}"
 
 
 def reason_there(group: GroupReport) -> str:

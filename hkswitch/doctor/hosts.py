@@ -7,7 +7,7 @@ import asyncio
 import grp
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -34,7 +34,7 @@ from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
 from hkswitch.protocol.host_report import HostReport
 from hkswitch.remote import limits
 from hkswitch.remote.host_folder import FOLDER_MODE, KEY_MODE, read_host
-from hkswitch.remote.trial import TrialResult, try_host
+from hkswitch.remote.trial import NOT_RESTARTED, TrialResult, allow_restart, try_host
 
 MOST_AT_ONCE: Final = 32
 """Trials at the same time, each of which is an ssh process."""
@@ -53,6 +53,8 @@ class Known(NamedTuple):
     groups: Mapping[str, str]
     report: HostReport | None = None
     """None if there is no daemon to ask."""
+    restarted: Collection[str] = ()
+    """The ids here of those with a restart switch or a rule."""
 
 
 async def hosts(context: Context) -> tuple[Finding, ...]:
@@ -64,9 +66,13 @@ async def hosts(context: Context) -> tuple[Finding, ...]:
         return (fail(Check.HOSTS, f"{SSH} does not exist", _INSTALL_SSH),)
     reports = {report.name: report for report in context.hosts}
     places = {group.id: group.elsewhere for group in config.groups if group.elsewhere is not None}
+    restarted = [group.id for group in config.groups if group.restart or group.restart_when is not None]
     known = [
         Known(
-            host, {each: at.group for each, at in places.items() if at.host == host}, reports.get(host.name)
+            host,
+            {each: at.group for each, at in places.items() if at.host == host},
+            reports.get(host.name),
+            restarted,
         )
         for host in config.hosts
     ]
@@ -130,6 +136,9 @@ def connected(known: Known, result: TrialResult) -> Finding:
     if known.groups and known.report is not None and not known.report.connected_since_unix_seconds:
         what = f"{name}: a test connection works, but the daemon is not connected ({known.report.problem})"
         return fail(Check.HOSTS, what, "run `sudo hkswitch reload`: the daemon then connects at once")
+    for here in known.restarted:
+        if (there := known.groups.get(here)) in result.not_restarted:
+            return warn(Check.HOSTS, f"{name}: {here}: {NOT_RESTARTED}", allow_restart(there))
     if result.missing:
         what = f"{name}: hkswitch {result.version} there is another version: {result.missing}"
         return warn(Check.HOSTS, what, "install the same version there")

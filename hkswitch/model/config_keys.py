@@ -140,7 +140,7 @@ GROUP_KEYS = (
     Key(
         "host",
         values.host,
-        "The host that runs the group, one of 'hosts'; its own config says what the group is.",
+        "The host that runs the group, one of 'hosts'; its config says what the group is, and its actions.",
         "",
         "this machine",
         instead_of="units",

@@ -25,6 +25,7 @@ from hkswitch.remote.granted import (
     sshd_text,
     sudoers_text,
 )
+from hkswitch.remote.host_folder import host_with_key
 from hkswitch.remote.keys import PublicKey
 from hkswitch.remote.undo import all_or_nothing
 
@@ -85,6 +86,9 @@ def plan_allow(bridge: str, key: PublicKey) -> Admission:
     sshd.path()
     if programs.path_of("sudo") is None:
         raise Failure(NO_SUDO)
+    if host := host_with_key(key):
+        why = f"this machine itself has this key, for its host {host}; run the command on {host}"
+        raise Failure(f"cannot allow {bridge}: {why}", Exit.USAGE)
     before = granted_now()
     if owner := next((name for name, each in before.items() if each == key and name != bridge), ""):
         why = f"{owner} has this key; run `sudo hkswitch host disallow {owner}` first"

@@ -66,6 +66,15 @@ def read_host(name: str, settings: Path = SETTINGS) -> HostFiles | None:
     return HostFiles(key, bridge, None)
 
 
+def host_with_key(key: PublicKey, settings: Path = SETTINGS) -> str | None:
+    """Return the host for which this machine has this key; None if it has it for none."""
+    for folder in sorted(host_folder("x", settings).parent.glob("[!.]*")):
+        with suppress(Failure):
+            if (found := read_host(folder.name, settings)) and found.key == key:
+                return folder.name
+    return None
+
+
 def parse_or_none(line: bytes) -> PublicKey | None:
     """Return the key in a line, None if there is none."""
     with suppress(ValueError):

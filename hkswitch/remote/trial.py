@@ -21,6 +21,7 @@ from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import MOST_ACCESSORIES
 from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.printable import printable
+from hkswitch.model.unit_state import Action
 from hkswitch.protocol.helper import (
     LONGEST_REPLY_BYTES,
     Complete,
@@ -48,6 +49,14 @@ NOBODY: Final = "nobody"
 """Its group owns nothing, and no process of the daemon has it."""
 
 
+NOT_RESTARTED: Final = "its `restart` or `restart_when` has no effect, as that host does not allow restart"
+
+
+def allow_restart(group: str) -> str:
+    """Return the remedy for `NOT_RESTARTED`."""
+    return f"there, run `sudo hkswitch edit`, and add `actions: [start, stop, restart]` to the group {group}"
+
+
 class TrialResult(NamedTuple):
     """What another host's helper told."""
 
@@ -61,6 +70,8 @@ class TrialResult(NamedTuple):
     """The groups of its config, with their tokens."""
     config_problem: str
     """Why the helper there rejects its config; empty if it does not."""
+    not_restarted: frozenset[str] = frozenset()
+    """The groups whose `actions` there lack restart; an old helper does not tell them."""
     clock_seconds: int | None = None
     """How far the clock there is ahead of this one, to a second or so; None if it is not known."""
 
@@ -70,6 +81,7 @@ class _Told:
     """What has been told so far."""
 
     groups: dict[str, str] = field(default_factory=dict)
+    not_restarted: set[str] = field(default_factory=set)
     config_problem: str = ""
 
 
@@ -163,7 +175,9 @@ async def _talk(process: asyncio.subprocess.Process, began_seconds: float) -> Tr
     await _message(process, Complete, told)
     version, missing = printable(hello.version), missing_in(hello.protocol)
     return TrialResult(
-        *(version, missing, connected_seconds, round_trip_ms, told.groups, told.config_problem), clock_seconds
+        *(version, missing, connected_seconds, round_trip_ms, told.groups, told.config_problem),
+        frozenset(told.not_restarted),
+        clock_seconds,
     )
 
 
@@ -182,10 +196,13 @@ async def _message(process: asyncio.subprocess.Process, kind: _Kind, told: _Told
         except ValueError as error:  # also a word that no helper says; a login shell may say something else
             raise MalformedMessage(line.decode(errors="replace").strip()) from error
         match reply:
-            case GroupUpdate(_, group, token) if token:
-                told.groups[printable(group)] = token
+            case GroupUpdate() if reply.token:
+                group = printable(reply.group)
+                told.groups[group] = reply.token
                 if len(told.groups) > MOST_ACCESSORIES:
                     raise MalformedMessage("more groups than a configuration can have")
+                if reply.traits is not None and Action.RESTART not in reply.actions:
+                    told.not_restarted.add(group)
             case ConfigUpdate(problem):
                 told.config_problem = printable(problem)
             case found if isinstance(found, kind):

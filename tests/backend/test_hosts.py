@@ -261,6 +261,16 @@ MOVED_TO_PI = CONFIG.replace("host: nas", "host: pi")
 OTHER_ADDRESS = CONFIG.replace("nas.lan", "nas2.lan")
 
 
+async def test_a_config_that_is_rejected_there_is_not_mistaken_for_the_one_here(several: Several) -> None:
+    await several.hosts.open(several.told)
+    several.helpers["nas"].say(type="config", problem="/etc/hkswitch/config.yaml:1:1: wrong")
+    (nas,) = (each for each in several.hosts.remote_hosts() if each.name == "nas")
+    assert nas.problem == "the host nas rejects its configuration: /etc/hkswitch/config.yaml:1:1: wrong"
+    assert several.hosts.config_problem() == ""
+    several.helpers["nas"].say(type="config", problem="")
+    assert [each.problem for each in several.hosts.remote_hosts() if each.name == "nas"] == [""]
+
+
 @pytest.mark.parametrize("config", [WITHOUT_NAS, MOVED_HERE, MOVED_TO_PI, OTHER_ADDRESS])
 async def test_a_host_that_has_no_group_any_longer_is_closed_and_what_it_still_reports_is_dropped(
     several: Several, config: str

@@ -38,7 +38,7 @@ from tests.support.waiting import eventually
 from tests.world import loop as virtual_time
 
 NAS = RemoteHost("nas", "nas.lan")
-REFUSED = "hkswitch-remote@nas.lan: Permission denied (publickey)."
+REFUSED = "hkswitch-remote@nas.lan: Permission denied (publickey)"
 CHANGED = "Host key for nas has changed and you have requested strict checking."
 NO_SSH = "/usr/bin/ssh: No such file or directory"
 AWAY = "ssh: connect to host nas.lan port 22: Connection refused"

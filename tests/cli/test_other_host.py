@@ -88,13 +88,17 @@ def test_a_failure_on_another_host_is_explained_there_and_nothing_is_looked_up_h
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize(
+    ("action", "more"),
+    [(Action.STOP, ""), (Action.RESTART, "; if it has none, set `actions: [start, stop, restart]`")],
+)
 def test_an_action_is_allowed_on_the_host_of_the_group(
-    config: Path, capsys: pytest.CaptureFixture[str]
+    config: Path, capsys: pytest.CaptureFixture[str], action: Action, more: str
 ) -> None:
     assert config.exists()
-    actions._print_how_to_allow(Action.STOP, "nas-media")
-    said = "to allow stop, run `sudo hkswitch edit` on nas, and add it to the `actions` of group media"
-    assert capsys.readouterr().err == f"hkswitch: {said}\n"
+    actions._print_how_to_allow(action, "nas-media")
+    said = f"to allow {action}, run `sudo hkswitch edit` on nas, and add it to the `actions` of group media"
+    assert " ".join(capsys.readouterr().err.split()) == f"hkswitch: {said}{more}"
 
 
 @pytest.mark.parametrize(

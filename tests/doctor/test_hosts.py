@@ -74,6 +74,17 @@ def judged(found: Finding, verdict: Verdict, what: str, advice: str) -> None:
             *(Verdict.FAIL, "a test connection works, but the daemon is not connected (the host does not"),
             "run `sudo hkswitch reload`",
         ),
+        (USED, FINE._replace(not_restarted=frozenset({"media"})), Verdict.OK, "nas: hkswitch 1.2.3", ""),
+        (
+            USED._replace(restarted=["nas-media"]),
+            FINE._replace(not_restarted=frozenset({"media"})),
+            *(
+                Verdict.WARN,
+                "nas: nas-media: its `restart` or `restart_when` has no effect",
+                "the group media",
+            ),
+        ),
+        (USED._replace(restarted=["nas-media"]), FINE, Verdict.OK, "nas: hkswitch 1.2.3", ""),
         (
             USED,
             FINE._replace(missing="it measures nothing"),
@@ -403,7 +414,11 @@ FAULTS: Final[dict[str, tuple[Callable[[OtherHost], RemoteHost | None], Verdict,
     ),
     "refused key": (
         lambda host: empty(host.folder / "authorized_keys"),
-        *(Verdict.FAIL, "that host refuses the key of this bridge (", "`sudo hkswitch host list` prints"),
+        *(
+            Verdict.FAIL,
+            "the key was refused for another account than hkswitch-remote (",
+            "leave out the user",
+        ),
     ),
     "changed host key": (
         lambda host: trust(host, "other_key"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,9 +147,10 @@ def test_a_host_is_connected_by_commands_that_print_the_next_one(host: Host, oth
     assert ALLOW.findall(added) == re.findall(
         "sudo hkswitch host allow .*", host.run("hkswitch", "host", "list").stdout
     )
+    assert "this machine itself has this key, for its host nas" in failed(host, *shlex.split(allow)[2:])
     with undone(other, f"mv {FILE} /root", f"mv /root/config.yaml {FILE}"):
         assert "finds no groups until you create it" in " ".join(typed(other, allow, "n\n").split())
-    printed = typed(other, f"umask 077; {allow}")
+    printed = typed(other, f"umask 077; {allow.replace(chr(39), '')}")  # without the quotes, too
     for file in (SUDOERS, AUTHORIZED_KEYS, SSHD_DROP_IN):
         assert all(line.strip() in printed for line in other.read(str(file)).splitlines())
     tested = host.run("hkswitch", "host", "test", NAME).stdout
@@ -178,6 +180,9 @@ def test_a_host_is_connected_by_commands_that_print_the_next_one(host: Host, oth
     before = state(host, STATE_HERE), state(other, STATE_THERE)
     assert ALLOW.findall(host.run("hkswitch", "host", "add", NAME, THERE).stdout) == [allow]
     assert "nothing has changed" in other.run("sh", "-c", allow).stdout
+    assert (
+        f"The bridge {BRIDGE} is allowed here" in other.run("hkswitch", "host", "list", user="nobody").stdout
+    )
     assert (state(host, STATE_HERE), state(other, STATE_THERE)) == before
 
     # A group uses it.
@@ -204,6 +209,31 @@ def test_a_host_is_connected_by_commands_that_print_the_next_one(host: Host, oth
 def limits(host: Host) -> tuple[str, str]:
     """Return the limits of the daemon, in bytes of memory and in tasks."""
     return host.show("hkswitch.service", "MemoryMax"), host.show("hkswitch.service", "TasksMax")
+
+
+def test_a_trial_says_what_does_not_fit_there(host: Host, other: Host, allowed: str) -> None:
+    assert allowed
+    host.write(FILE, host.read(FILE).replace("\nhosts:", f"{USED}\nhosts:"))
+    other.write(FILE, "groups: 5\n")
+    rejected = host.run("hkswitch", "host", "test", NAME, check=False)
+    assert (rejected.returncode, "rejected" in rejected.stdout, "no group" in rejected.stdout) == (
+        78,
+        True,
+        False,
+    )
+    other.write(FILE, CONFIG_THERE)
+    with_restart = USED.replace("media}", "media, restart: true}")
+    host.write(FILE, host.read(FILE).replace(USED, with_restart))
+    denied = host.run("hkswitch", "host", "test", NAME, check=False)
+    assert (denied.returncode, "has no effect" in " ".join(denied.stdout.split())) == (78, True)
+    other.write(FILE, CONFIG_THERE.replace("]}", "], actions: [start, stop, restart]}"))
+    host.run("hkswitch", "host", "test", NAME)
+    other.write(FILE, CONFIG_THERE)
+    host.write(FILE, host.read(FILE).replace(with_restart, USED))
+    other_account = host.run("hkswitch", "host", "add", NAME, f"me@{THERE}").stderr
+    assert "as hkswitch-remote, not as me" in " ".join(other_account.split())
+    assert "leave out the user in the destination" in failed(host, "host", "test", NAME)
+    assert host.run("hkswitch", "host", "add", NAME, THERE).stderr == ""
 
 
 def test_a_host_key_is_accepted_only_by_an_answer_or_its_fingerprint(host: Host, other: Host) -> None:
@@ -399,6 +429,9 @@ def test_bridges_come_and_go_one_by_one(host: Host, other: Host, allowed: str) -
         assert state(other, STATE_THERE) == alone
         assert helpers(other) == 1
         # Another key of the same bridge ends the session of the old one.
+        asked = typed(other, f"hkswitch host allow {BRIDGE} {key.strip()}", "n\n")
+        assert "If that is another machine, answer no" in " ".join(asked.split())
+        assert helpers(other) == 1
         other.run("hkswitch", "host", "allow", BRIDGE, key, "--yes")
         eventually(lambda: helpers(other) == 0)
     assert "refuses the key of this bridge" in failed(host, "host", "test", NAME)
@@ -522,7 +555,7 @@ CASES: Final = {
         *(f"cp -a {FOLDER}/known_hosts /root; : >{FOLDER}/known_hosts", f"mv /root/known_hosts {FOLDER}"),
         True,
     ),
-    "a refused key": Failing("Permission denied (", *aside(str(AUTHORIZED_KEYS))),
+    "a refused key": Failing(f"{ACCOUNT}@", *aside(str(AUTHORIZED_KEYS))),
     "an unreadable key": Failing(
         "Load key ", f"chmod 0600 {FOLDER}/id_ed25519", f"chmod 0640 {FOLDER}/id_ed25519", True
     ),
@@ -689,6 +722,7 @@ def refused_until_allowed(host: Host, other: Host, allow: str) -> None:
     assert "the command that `sudo hkswitch host list` prints" in refused["advice"]
 
     other.run("sh", "-c", f"{allow} --yes")  # the daemon tries again after ten minutes, or at once
+    assert "run `sudo hkswitch reload`" in host.run("hkswitch", "host", "test", NAME).stdout
     (works,) = findings(host, "hosts")
     assert "a test connection works, but the daemon is not connected" in works["finding"]
     assert "run `sudo hkswitch reload`" in works["advice"]

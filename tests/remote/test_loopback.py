@@ -21,6 +21,7 @@ import pytest
 
 from hkswitch import __version__
 from hkswitch.backend.ssh_command import (
+    ALIVE_INTERVAL_SECONDS,
     HOSTS_FOLDER,
     SSH_CONFIG,
     key_file,
@@ -160,8 +161,18 @@ async def test_a_trial_shows_version_and_groups(loopback: Loopback) -> None:
     assert result.config_problem == "a?[2J"
 
 
-def group(number: int) -> str:
+def a_group(number: int) -> str:
     return json.dumps({"type": "group", "epoch": 1, "group": f"g{number}", "token": "5e1f", "units": []})
+
+
+async def test_a_trial_shows_the_groups_that_cannot_be_restarted(loopback: Loopback) -> None:
+    def group(name: str, *actions: str) -> str:
+        told = {"token": "1", "units": [], "actions": actions, "traits": [], "timeout_seconds": 10}
+        return json.dumps({"type": "group", "epoch": 1, "group": name, **told})
+
+    loopback.says(json.dumps(HELLO), group("web", "start", "stop"), group("db", "start", "restart"))
+    result = await try_host(NAME, loopback.destination, Account(), loopback.settings)
+    assert (sorted(result.groups), sorted(result.not_restarted)) == (["db", "media", "web"], ["web"])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +183,7 @@ def group(number: int) -> str:
         (["{" * 2_000_000], "it sent what no helper sends"),
         ([json.dumps({**HELLO, "protocol": 99})], f"9.8.7 there and {__version__} here are too different"),
         ([json.dumps({"type": "refused", "id": None, "reason": "no"})] * 25_000, "more than 20000 messages"),
-        ([json.dumps(HELLO), *map(group, range(150))], "more groups than a configuration can have"),
+        ([json.dumps(HELLO), *map(a_group, range(150))], "more groups than a configuration can have"),
     ],
     ids=["a shell", "escapes", "an endless line", "another protocol", "many messages", "many groups"],
 )
@@ -318,7 +329,7 @@ def test_root_decides_the_rest_but_not_what_the_daemon_relies_on(loopback: Loopb
         "proxyjump": "gate",
         "stricthostkeychecking": "true",
         "forwardagent": "no",
-        "serveraliveinterval": "3",
+        "serveraliveinterval": str(ALIVE_INTERVAL_SECONDS),
         "clearallforwardings": "yes",
         "passwordauthentication": "no",
         "controlmaster": "false",
