@@ -107,7 +107,8 @@ class SshTransport:
         """Return how long to wait, as if there were no other hosts."""
         self._is_slow = ssh_reasons.is_slow_handshake(why_gone)
         problem = ssh_reasons.problem_of(why_gone)
-        self._closed_in_a_row = self._closed_in_a_row + 1 if problem is SshProblem.CLOSED else 0
+        before = self._closed_in_a_row if attempt else 0  # there was a good connection
+        self._closed_in_a_row = before + 1 if problem is SshProblem.CLOSED else 0
         match problem:
             case SshProblem.REFUSED_KEY:
                 return REFUSED_PAUSE_SECONDS

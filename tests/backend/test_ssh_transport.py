@@ -105,6 +105,15 @@ def test_attempts_of_a_dozen_hosts_are_not_slowed_down() -> None:
     assert virtual_time.run(twelve()) <= AWAY_PAUSE_SECONDS
 
 
+def test_a_host_that_ended_good_connections_is_tried_again_soon() -> None:
+    """Those of each night's restart are not in a row; `attempt` is 0 after a good connection."""
+    transport, closed = SshTransport(NAS), "Connection to nas.lan closed by remote host."
+    in_a_row = [transport.pause_seconds(closed, attempt) for attempt in range(7)]
+    assert in_a_row == [0.5, 1, 2, 5, 10, 30, 30]
+    assert [transport.pause_seconds(closed, 0) for _ in range(7)] == [0.5] * 7
+    assert transport.pause_seconds(closed, 1) == 1
+
+
 async def test_a_host_is_tried_again_no_sooner_than_the_attempts_of_all_allow() -> None:
     attempts = Attempts()
     for _ in range(AT_ONCE + 2 * PER_SECOND):
