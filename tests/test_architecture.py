@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "control": {"control", "model", "protocol"},
     "backup": {"backup", "hap", "model"},
     "homebridge": {"editing", "homebridge", "model"},
-    "remote": {"backend", "model", "protocol", "remote"},
+    "remote": {"backend", "model", "protocol", "remote", "serviceswitch"},
     "daemon": {"backend", "control", "daemon", "hap", "model", "network", "protocol"},
     "doctor": {
         *("backend", "control", "doctor", "editing", "hap", "homebridge", "model", "network", "protocol"),
@@ -92,6 +92,7 @@ MODULE_MAY_IMPORT = {
     "remote/account.py": {"model", "remote"},
     "remote/files.py": {"model"},
     "remote/granted.py": {"model", "remote"},
+    "remote/host_key.py": {"backend", "model", "remote", "serviceswitch"},
     "remote/keys.py": {"model"},
     "remote/programs.py": {"model"},
     "remote/sshd.py": {"model", "remote"},
