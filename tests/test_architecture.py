@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "control": {"control", "model", "protocol"},
     "backup": {"backup", "hap", "model"},
     "homebridge": {"editing", "homebridge", "model"},
-    "remote": {"backend", "model", "protocol", "remote"},
+    "remote": {"backend", "model", "protocol", "remote", "serviceswitch"},
     "daemon": {"backend", "control", "daemon", "hap", "model", "network", "protocol"},
     "doctor": {
         *("backend", "control", "doctor", "editing", "hap", "homebridge", "model", "network", "protocol"),

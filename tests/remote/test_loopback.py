@@ -289,20 +289,21 @@ ENDS: Final[dict[str, Callable[[socket.socket], object]]] = {
     "Connection": lambda connection: connection.sendall(b"SSH-2.0-x\r\n"),
 }
 """What a server does that is no sshd, by the words of ssh for it."""
+PROBLEMS: Final = (SshProblem.CLOSED, SshProblem.AWAY, SshProblem.CLOSED)
 
 
 @pytest.mark.parametrize(
-    ("words", "answer"),
-    ENDS.items(),
+    ("words", "answer", "problem"),
+    [(words, answer, problem) for (words, answer), problem in zip(ENDS.items(), PROBLEMS, strict=True)],
     ids=["it closes", "it is silent", "it closes later"],
 )
-def test_a_server_that_ends_or_stalls_is_away(
-    loopback: Loopback, words: str, answer: Callable[[socket.socket], object]
+def test_a_server_that_ends_or_stalls_is_tried_again(
+    loopback: Loopback, words: str, answer: Callable[[socket.socket], object], problem: SshProblem
 ) -> None:
     with server(answer) as port:
         why = loopback.fails(f"ssh://127.0.0.1:{port}")
     assert words in why
-    assert problem_of(why) is SshProblem.AWAY
+    assert problem_of(why) is problem
     assert hint(why)
 
 
