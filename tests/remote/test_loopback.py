@@ -161,10 +161,6 @@ async def test_a_trial_shows_version_and_groups(loopback: Loopback) -> None:
     assert result.config_problem == "a?[2J"
 
 
-def a_group(number: int) -> str:
-    return json.dumps({"type": "group", "epoch": 1, "group": f"g{number}", "token": "5e1f", "units": []})
-
-
 async def test_a_trial_shows_the_groups_that_cannot_be_restarted(loopback: Loopback) -> None:
     def group(name: str, *actions: str) -> str:
         told = {"token": "1", "units": [], "actions": actions, "traits": [], "timeout_seconds": 10}
@@ -173,6 +169,10 @@ async def test_a_trial_shows_the_groups_that_cannot_be_restarted(loopback: Loopb
     loopback.says(json.dumps(HELLO), group("web", "start", "stop"), group("db", "start", "restart"))
     result = await try_host(NAME, loopback.destination, Account(), loopback.settings)
     assert (sorted(result.groups), sorted(result.not_restarted)) == (["db", "media", "web"], ["web"])
+
+
+def a_group(number: int) -> str:
+    return json.dumps({"type": "group", "epoch": 1, "group": f"g{number}", "token": "5e1f", "units": []})
 
 
 @pytest.mark.parametrize(
@@ -294,20 +294,21 @@ ENDS: Final[dict[str, Callable[[socket.socket], object]]] = {
     "Connection": lambda connection: connection.sendall(b"SSH-2.0-x\r\n"),
 }
 """What a server does that is no sshd, by the words of ssh for it."""
+PROBLEMS: Final = (SshProblem.CLOSED, SshProblem.AWAY, SshProblem.CLOSED)
 
 
 @pytest.mark.parametrize(
-    ("words", "answer"),
-    ENDS.items(),
+    ("words", "answer", "problem"),
+    [(words, answer, problem) for (words, answer), problem in zip(ENDS.items(), PROBLEMS, strict=True)],
     ids=["it closes", "it is silent", "it closes later"],
 )
-def test_a_server_that_ends_or_stalls_is_away(
-    loopback: Loopback, words: str, answer: Callable[[socket.socket], object]
+def test_a_server_that_ends_or_stalls_is_tried_again(
+    loopback: Loopback, words: str, answer: Callable[[socket.socket], object], problem: SshProblem
 ) -> None:
     with server(answer) as port:
         why = loopback.fails(f"ssh://127.0.0.1:{port}")
     assert words in why
-    assert problem_of(why) in {SshProblem.AWAY, SshProblem.CLOSED}
+    assert problem_of(why) is problem
     assert hint(why)
 
 

@@ -155,9 +155,10 @@ class HostsWorld:
         return AssumingHost(hosts, groups, AssumedInMemory(self.assumed))
 
     async def execute(
-        self, make_protocol: Callable[[], asyncio.SubprocessProtocol], *command: str
+        self, make_protocol: Callable[[], asyncio.SubprocessProtocol], *command: str, process_group: int
     ) -> tuple[SshProcess, asyncio.SubprocessProtocol]:
         """Start ssh, as the event loop does it."""
+        assert process_group == 0  # one of its own
         await asyncio.sleep(self.chance.delay_seconds())
         words = [word.split("=", 1) for word in command if "=" in word]
         protocol = make_protocol()

@@ -15,7 +15,7 @@ from hkswitch.model.unit_state import Action
 from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
 from hkswitch.serviceswitch.audit import Decision
 from hkswitch.serviceswitch.policy import ALERT
-from hkswitch.serviceswitch.requester import REMOTE_SILENCE_SECONDS, _each
+from hkswitch.serviceswitch.requester import REMOTE_SILENCE_SECONDS, each_line
 from tests.world.audit_log import AuditLog
 from tests.world.helper import Helper
 from tests.world.pipes import Broken
@@ -124,7 +124,9 @@ class RemoteHelper(Helper):
 
     async def _each_line(self) -> AsyncIterator[bytes]:
         try:
-            async for line in _each(self._reader, REMOTE_SILENCE_SECONDS):
+            async for line in each_line(
+                self._reader, REMOTE_SILENCE_SECONDS, asyncio.get_running_loop().time
+            ):
                 yield line
         except Failure:
             await self.goes_on.wait()  # one that is stopped sees no timer

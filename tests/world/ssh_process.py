@@ -92,6 +92,10 @@ class Output(asyncio.ReadTransport):
             self._take(data)
 
 
+NO_PROCESS: Final = 2**30
+"""The process ID of each simulated process: the kernel has none that is as large."""
+
+
 class SshProcess(asyncio.SubprocessTransport):
     """One process, from its start to its end."""
 
@@ -108,6 +112,9 @@ class SshProcess(asyncio.SubprocessTransport):
         self._is_input_over = False
         self.stdin = Stdin(self)
         self._outputs = {fd: Output(partial(self._came, fd)) for fd in (1, 2)}
+
+    def get_pid(self) -> int:
+        return NO_PROCESS
 
     def start(self, host: Destination) -> None:
         """Execute it."""
