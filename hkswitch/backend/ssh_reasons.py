@@ -160,7 +160,7 @@ SSH_REASONS: Final = (
     SshReason("Connection closed by", "that host closed the connection", _CLOSED, SshProblem.CLOSED),
     SshReason("closed by remote host", "that host closed the connection", _CLOSED, SshProblem.CLOSED),
     SshReason("Connection reset by", "that host closed the connection", _CLOSED, SshProblem.CLOSED),
-    SshReason("Broken pipe", "the connection broke", _NETWORK, SshProblem.AWAY),
+    SshReason("Broken pipe", "the connection broke", _NETWORK, SshProblem.CLOSED),
 )
 """The first reason that matches wins: ssh often adds a less specific line."""
 
