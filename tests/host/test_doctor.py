@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 import pytest_asyncio
 
-from hkswitch.doctor.finding import Check
+from hkswitch.doctor.finding import IF_USED, Check
 from hkswitch.hap.setup_code import Setup
 from tests.host.conftest import PORT
 from tests.host.machine import Host, eventually
@@ -90,7 +90,7 @@ async def healthy(daemon: Host, paired: Controller) -> AsyncIterator[dict[str, s
     daemon.run("rm", "-r", "/root/tools")
 
 
-MADE = [check for check in Check if check not in {Check.HOSTS, Check.BRIDGES}]
+MADE = [check for check in Check if check not in IF_USED]
 """The checks of a machine without other hosts."""
 
 
