@@ -134,8 +134,8 @@ class SshTransport:
 
     def explain(self, why_gone: str) -> str:
         """Return one sentence for the log: why the connection is gone, and what to do."""
-        return ssh_reasons.explain(why_gone, self._host.name)
+        return ssh_reasons.explain(why_gone, self._host.name).replace("DESTINATION", self._host.ssh)
 
     def hint(self, why_gone: str) -> str:
         """Return the cause and the remedy; empty if they are unknown."""
-        return ssh_reasons.hint(why_gone, self._host.name)
+        return ssh_reasons.hint(why_gone, self._host.name).replace("DESTINATION", self._host.ssh)

@@ -70,6 +70,12 @@ def test_the_pause_until_the_next_attempt_depends_on_the_reason(
     assert SshTransport(NAS).pause_seconds(why, attempt) == pause_seconds
 
 
+def test_the_remedy_for_a_changed_key_is_a_whole_command() -> None:
+    transport = SshTransport(NAS)
+    assert "`sudo hkswitch host add nas nas.lan`" in transport.hint(CHANGED)
+    assert "`sudo hkswitch host add nas nas.lan`" in transport.explain(CHANGED)
+
+
 def test_a_host_that_ends_each_connection_is_tried_less_and_less_often() -> None:
     transport = SshTransport(NAS)
     closed = "Connection closed by 192.168.1.4 port 22"
