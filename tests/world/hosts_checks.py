@@ -8,13 +8,13 @@ from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult
 from hkswitch.protocol.control import Status, encode_control_reply, parse_control_reply
-from tests.world.front import FAILED
 from tests.world.hosts_operations import HostsOperations
 from tests.world.hosts_reference import HostsReference
 from tests.world.hosts_scene import UNSEEN_PROGRAMS
 from tests.world.hosts_world import HostsWorld
 from tests.world.ills import Ill
 from tests.world.machine import Machine
+from tests.world.quiescence import check_tiles
 from tests.world.remote_site import RemoteSite
 from tests.world.reports import runs
 from tests.world.seed_run import Violation
@@ -96,17 +96,7 @@ def _check_one(world: HostsWorld, group: Group, said: GroupState | None) -> None
         state = GroupState.ON if is_on else GroupState.OFF
     if said is not state:
         raise Violation(f"{group.id} is {state}, and hkswitch says {said}")
-    is_known = state not in {None, GroupState.MISSING}
-    for key, shown in world.daemon.front.tiles.items():
-        if key[0] != group.id:
-            continue
-        right = (state is not None and state.on and key[1] is Tile.GROUP) if is_known else FAILED
-        if shown.read != right:
-            raise Violation(f"{group.id} is {state}, and a read of {key[1].value} says {shown.read}")
-        for phone in world.phones:
-            if is_known and phone.believes.get(key) != right:
-                believes = phone.believes.get(key)
-                raise Violation(f"{group.id} is {state}, and {phone.name} believes {believes}")
+    check_tiles(world.daemon.front.tiles, world.phones, group, state)
 
 
 def _truth(group: Group, machine: Machine) -> GroupState | None:

@@ -1,13 +1,14 @@
 """Invariants of a quiescent world: the daemon, the controllers and the machine agree about everything."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult
 from hkswitch.protocol.control import Status, encode_control_reply, parse_control_reply
-from tests.world.front import FAILED
+from tests.world.front import FAILED, Key, Shown
 from tests.world.invariants import check_step
 from tests.world.phone import Phone
 from tests.world.reports import runs
@@ -100,7 +101,7 @@ def check_agreement(world: World) -> None:
         if reports[group.id].state is not state:
             said = f"{reports[group.id].state or reports[group.id].why}"
             raise Violation(f"{group.id} is {state}, and hkswitch says {said}")
-        _check_tiles(world, group, state)
+        check_tiles(world.daemon.front.tiles, world.phones, group, state)
 
 
 async def check_troubles(world: World) -> None:
@@ -115,15 +116,18 @@ async def check_troubles(world: World) -> None:
         raise Violation(f"an event that is no news: {repeats}")
 
 
-def _check_tiles(world: World, group: Group, state: GroupState | None) -> None:
+def check_tiles(
+    tiles: Mapping[Key, Shown], phones: Iterable[Phone], group: Group, state: GroupState | None
+) -> None:
+    """Check what reads of a group's tiles say, and what phones believe."""
     is_known = state not in {None, GroupState.MISSING}
-    for key, shown in world.daemon.front.tiles.items():
+    for key, shown in tiles.items():
         if key[0] != group.id:
             continue
         right = (state is not None and state.on and key[1] is Tile.GROUP) if is_known else FAILED
         if shown.read != right:
             raise Violation(f"{group.id} is {state}, and a read of {key[1].value} says {shown.read}")
-        for phone in world.phones:
+        for phone in phones:
             if is_known and phone.believes.get(key) != right:
                 believes = phone.believes.get(key)
                 raise Violation(
