@@ -74,6 +74,7 @@ class SshTransport:
         self._shared_pause_seconds = 0.0
         self._is_slow = False
         self._closed_in_a_row = 0
+        self._session: HelperSession | None = None
 
     @property
     def terms(self) -> Terms:
@@ -91,6 +92,7 @@ class SshTransport:
 
     async def open(self, session: HelperSession) -> ChildPipes:
         """Start ssh; raises `HelperGone`."""
+        self._session = session
         self._shared_pause_seconds = await self._attempts.turn()
         within_seconds = HANDSHAKE_SECONDS if self._is_slow else CONNECT_TIMEOUT_SECONDS
         # TRUST: crosses to another host, whose sshd runs its own forced command and nothing else. What comes
@@ -107,6 +109,8 @@ class SshTransport:
         """Return how long to wait, as if there were no other hosts."""
         self._is_slow = ssh_reasons.is_slow_handshake(why_gone)
         problem = ssh_reasons.problem_of(why_gone)
+        if problem is SshProblem.CLOSED and self._has_answered():
+            problem = SshProblem.AWAY  # it took our key
         before = self._closed_in_a_row if attempt else 0  # there was a good connection
         self._closed_in_a_row = before + 1 if problem is SshProblem.CLOSED else 0
         match problem:
@@ -122,6 +126,11 @@ class SshTransport:
                 return CLOSED_PAUSES_SECONDS[min(self._closed_in_a_row, len(CLOSED_PAUSES_SECONDS)) - 1]
             case SshProblem.AWAY:
                 return AWAY_PAUSE_SECONDS if attempt < LONG_AWAY_ATTEMPTS else LONG_AWAY_PAUSE_SECONDS
+
+    def _has_answered(self) -> bool:
+        """Tell whether the last connection reached a helper."""
+        hello = None if self._session is None else self._session.hello
+        return hello is not None and hello.done() and not hello.cancelled() and hello.exception() is None
 
     def explain(self, why_gone: str) -> str:
         """Return one sentence for the log: why the connection is gone, and what to do."""

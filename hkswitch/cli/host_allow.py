@@ -49,6 +49,7 @@ def allow(bridge: str, key: tuple[str, ...], *, yes: bool) -> None:
                 err=True,
             )
         if planned.is_empty:
+            sshd.reload()  # a command that was killed may have written the files, and not got so far
             say(f"The bridge {bridge} is allowed already; nothing has changed.")
             return
         show(planned)

@@ -64,7 +64,7 @@ def unlock() -> None:
 def remove() -> None:
     """Remove the account and its group, with its processes. Raises `Failure`."""
     uid = pwd.getpwnam(REMOTE_USER).pw_uid
-    _end(lambda: processes_of(uid), "the account")
+    _end(lambda: _all_of(uid), "the account")
     programs.checked("userdel", REMOTE_USER)
 
 
@@ -84,7 +84,7 @@ def connections_without_others(bridge: str) -> list[int]:
     sshd checks a key only once: its holder can keep a connection, and begin another session in it later.
     Whose an idle connection is cannot be told; a bridge that loses one makes another.
     """
-    kept = {above for pid, served in _helpers() if served != bridge for above in _above(pid)}
+    kept = {above for pid, served in _helpers() if served != bridge for above in (pid, *_above(pid))}
     uid = pwd.getpwnam(REMOTE_USER).pw_uid if exists() else None
     return [] if uid is None else [pid for pid in processes_of(uid) if pid not in kept]
 
@@ -105,7 +105,12 @@ def _above(pid: int) -> Iterator[int]:
 
 
 def processes_of(uid: int) -> list[int]:
-    return [pid for pid in _pids() if _status(pid, "Uid") == uid]
+    return [pid for pid in _all_of(uid) if not _has_ended(pid)]
+
+
+def _all_of(uid: int) -> list[int]:
+    """Return a user's processes as userdel counts them, with those that ended and a beginning sudo."""
+    return [pid for pid in _pids() if re.search(rf"^Uid:.*\s{uid}(\s|$)", _text(pid), re.MULTILINE)]
 
 
 def _end(find: Callable[[], list[int]], whose: str) -> None:
@@ -134,11 +139,18 @@ def _arguments(pid: int) -> list[bytes]:
 
 
 def _status(pid: int, name: str) -> int | None:
-    """Return the parent or the effective user of a process; None if it has ended."""
+    """Return the parent or the effective user of a process; None if there is no such process."""
+    found = re.search(rf"^{name}:\s+(?:\d+\s+(?=\d))?(\d+)", _text(pid), re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def _has_ended(pid: int) -> bool:
+    """Tell whether its parent only has not noticed yet."""
+    return bool(re.search(r"^State:\s+Z", _text(pid), re.MULTILINE))
+
+
+def _text(pid: int) -> str:
     try:
-        status = (PROC / str(pid) / "status").read_text()
+        return (PROC / str(pid) / "status").read_text()
     except OSError:
-        return None
-    found = re.search(rf"^{name}:\s+(?:\d+\s+(?=\d))?(\d+)", status, re.MULTILINE)
-    has_ended = re.search(r"^State:\s+Z", status, re.MULTILINE)
-    return int(found[1]) if found and not has_ended else None
+        return ""

@@ -120,6 +120,26 @@ def test_a_host_that_ended_good_connections_is_tried_again_soon() -> None:
     assert transport.pause_seconds(closed, 1) == 1
 
 
+@pytest.mark.parametrize(("says", "pause_seconds"), [("hello", 0.5), ("nothing", 30)])
+async def test_a_host_that_ends_connections_to_its_helper_is_tried_again_soon(
+    says: str, pause_seconds: float
+) -> None:
+    closed = "Connection to nas.lan closed by remote host."
+    hello = {"hello": b'{"type":"hello","version":"0.3.0","protocol":3}\n', "nothing": b""}[says]
+
+    def command(*_: object) -> Sequence[str]:
+        return scripted(f"os.write(1, {hello!r}); os.write(2, {closed.encode()!r} + b'\\n'); sys.exit(255)")
+
+    transport = SshTransport(NAS, command)
+    for attempt in range(6):
+        session = session_of(transport)
+        connection = await transport.open(session)
+        await session.ended
+        await connection.close()
+        paused_seconds = transport.pause_seconds(closed, attempt)
+    assert paused_seconds == pause_seconds
+
+
 async def test_a_host_is_tried_again_no_sooner_than_the_attempts_of_all_allow() -> None:
     attempts = Attempts()
     for _ in range(AT_ONCE + 2 * PER_SECOND):

@@ -401,7 +401,7 @@ def test_an_interrupted_add_leaves_nothing(host: Host, other: Host, exhaustive: 
     host.run("hkswitch", "host", "remove", NAME)
 
 
-def test_an_interrupted_allow_leaves_nothing(other: Host, added: str) -> None:
+def test_an_interrupted_allow_leaves_nothing(host: Host, other: Host, added: str) -> None:
     before = state(other, STATE_THERE)
     command = added.removeprefix("sudo ")
     assert "exit 130" in typed(other, command, "\x03")
@@ -412,6 +412,14 @@ def test_an_interrupted_allow_leaves_nothing(other: Host, added: str) -> None:
             done = other.run("sh", "-c", f"exec {command} --yes", check=False)
         assert done.returncode == 130, done.stderr
         assert state(other, STATE_THERE) == before
+    # One that was killed has written the files, and the next one has sshd read them.
+    killing = (INTERRUPTING % ("reload", "KILL")).replace("sleep 5", "exit")
+    other.write("/usr/local/bin/systemctl", killing, 0o755)
+    with undone(other, "true", "rm -f /usr/local/bin/systemctl /root/once"):
+        assert other.run("sh", "-c", f"{command} --yes", check=False).returncode
+    other.run("sh", "-c", f"{command} --yes")
+    host.run("hkswitch", "host", "test", NAME)
+    other.run("hkswitch", "host", "disallow", BRIDGE, "--yes")
 
 
 def test_bridges_come_and_go_one_by_one(host: Host, other: Host, allowed: str) -> None:
