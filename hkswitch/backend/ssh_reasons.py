@@ -112,8 +112,7 @@ SSH_REASONS: Final = (
     SshReason(
         "Load key ",
         "ssh cannot read the key that it shows to that host",
-        f"if it is damaged, remove it, and {_ADD_AGAIN}; it must belong to root and to the group hkswitch, "
-        "with mode 0640",
+        f"if it is damaged, remove it, and {_ADD_AGAIN}; it must belong to the user hkswitch, with mode 0400",
     ),
     SshReason("no such identity", "there is no key for that host", _ADD_AGAIN),
     SshReason(

@@ -30,12 +30,13 @@ class NotPutBack(Failure):
 class NewFile(NamedTuple):
     """A file to put in the place of another one; None removes that one.
 
-    `group_id` is set only if root owns the folder; -1 leaves it.
+    `group_id` and `user_id` are set only if root owns the folder; -1 leaves them.
     """
 
     path: Path
     new: SavedFile | None
     group_id: int = -1
+    user_id: int = -1
 
 
 class _Staged(NamedTuple):
@@ -132,8 +133,8 @@ def _stage(file: NewFile, cleaning: ExitStack) -> _Staged:
         if had:
             os.link(file.path, old, follow_symlinks=False)
         if file.new is not None:
-            group_id = file.group_id if os.geteuid() == 0 else -1
-            _write(new, file.new.contents, file.new.mode, group_id)
+            owner = (file.user_id, file.group_id) if os.geteuid() == 0 else (-1, -1)
+            _write(new, file.new.contents, file.new.mode, owner)
         _sync(folder)
     return _Staged(file.path, None if file.new is None else new, old if had else None)
 
@@ -182,11 +183,11 @@ def _contents(path: Path, cannot: str) -> SavedFile | None:
     return SavedFile(contents, mode)
 
 
-def _write(path: Path, contents: bytes, mode: int, group_id: int = -1) -> None:
+def _write(path: Path, contents: bytes, mode: int, owner: tuple[int, int] = (-1, -1)) -> None:
     opened = os.open(path, _CREATE, 0o600)
     with open(opened, "wb") as writing:  # noqa: PTH123 -- a descriptor, not a path
-        if group_id != -1:
-            os.fchown(opened, -1, group_id)
+        if owner != (-1, -1):
+            os.fchown(opened, *owner)
         os.fchmod(opened, mode)
         writing.write(contents)
         writing.flush()

@@ -6,6 +6,7 @@ backup/replacement.py replaces the files.
 
 import grp
 import os
+import pwd
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -175,7 +176,7 @@ def _replace(saved: Saved, result: RestoredState, config_file: Path, state_folde
     contents, mode = saved.backup.files[CONFIG_PART]
     group_id, settings = _group_id(), config_file.parent
     config = NewFile(config_file, SavedFile(contents, config_mode(mode)), group_id)
-    hosts = saved_hosts.new_files(saved.backup, saved.config, settings, group_id)
+    hosts = saved_hosts.new_files(saved.backup, saved.config, settings, _user_id())
     new = [
         *hosts,
         config,
@@ -207,6 +208,14 @@ def _group_id() -> int:
     """Return the group whose members may read a config that is not public."""
     try:
         return grp.getgrnam(DAEMON_USER).gr_gid
+    except KeyError:
+        return -1
+
+
+def _user_id() -> int:
+    """Return the daemon's user, who alone may read the keys for other hosts."""
+    try:
+        return pwd.getpwnam(DAEMON_USER).pw_uid
     except KeyError:
         return -1
 

@@ -76,10 +76,10 @@ def hosts_in(backup: Backup, config: Config) -> tuple[RemoteHost, ...]:
     return tuple(host for host in config.hosts if backup.files.keys() >= _paths(host.name, Path()).keys())
 
 
-def new_files(backup: Backup, config: Config, settings: Path, group_id: int) -> list[NewFile]:
+def new_files(backup: Backup, config: Config, settings: Path, user_id: int) -> list[NewFile]:
     """Return the files of hosts that are in a checked backup and are not on this machine."""
     return [
-        NewFile(path, SavedFile(backup.files[name].contents, _mode(path)), _group(path, group_id))
+        NewFile(path, SavedFile(backup.files[name].contents, _mode(path)), _ROOT, _user(path, user_id))
         for host in hosts_in(backup, config)
         for name, path in _paths(host.name, settings).items()
         if read_file(path) != backup.files[name].contents
@@ -149,6 +149,6 @@ def _mode(path: Path) -> int:
     return KEY_MODE if path.name == key_file("").name else PUBLIC_MODE
 
 
-def _group(path: Path, group_id: int) -> int:
-    """Return the group of a file: that of the daemon for a private key."""
-    return group_id if path.name == key_file("").name else _ROOT
+def _user(path: Path, user_id: int) -> int:
+    """Return the owner of a file: the daemon's user for a private key."""
+    return user_id if path.name == key_file("").name else _ROOT

@@ -4,8 +4,8 @@ Only root and the daemon's user can use the daemon's keys; for others, the daemo
 """
 
 import asyncio
-import grp
 import os
+import pwd
 import stat
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -33,7 +33,7 @@ from hkswitch.model.errors import Failure
 from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
 from hkswitch.protocol.host_report import HostReport
 from hkswitch.remote import limits
-from hkswitch.remote.host_folder import FOLDER_MODE, KEY_MODE, read_host
+from hkswitch.remote.host_folder import FOLDER_MODE, KEY_MODE, PUBLIC_MODE, read_host
 from hkswitch.remote.trial import NOT_RESTARTED, TrialResult, allow_restart, try_host
 
 MOST_AT_ONCE: Final = 32
@@ -173,23 +173,21 @@ def limits_fault(unit: Mapping[str, str], config: Config) -> Finding | None:
     return warn(Check.HOSTS, f"{what} for {counted(number, 'host')}", advice)
 
 
-def key_fault(name: str, modes: Mapping[str, tuple[int, int]]) -> Finding | None:
+def key_fault(name: str, modes: Mapping[str, tuple[int, int]], daemon_id: int) -> Finding | None:
     """Return the finding about a file of a host that others can read or write; None if there is none.
 
-    `modes`: owners and permissions of the private key and of known_hosts, by path. ssh itself does not refuse
-    such a key, since it belongs to another user than the daemon's.
+    `modes`: owners and permissions of the private key and of known_hosts, by path. `daemon_id`: the daemon's
+    user, who may own the key.
     """
     for path, (owner, mode) in modes.items():
         is_key = path.endswith(key_file(name).name)
-        allowed = KEY_MODE if is_key else KEY_MODE | stat.S_IROTH
-        if owner != ROOT or mode & ~allowed:
+        allowed = KEY_MODE | stat.S_IWUSR if is_key else PUBLIC_MODE
+        owners = {ROOT, daemon_id} if is_key else {ROOT}
+        if owner not in owners or mode & ~allowed:
             what = f"{name}: other users than root can change {path}"
-            if owner == ROOT and not mode & (stat.S_IWGRP | stat.S_IWOTH):
+            if owner in owners and not mode & (stat.S_IWGRP | stat.S_IWOTH):
                 what = f"{name}: other users can read {path}"
-            group = f"root:{DAEMON_USER}" if is_key else "root:root"
-            return fail(
-                Check.HOSTS, what, f"run `sudo chown {group} {path}` and `sudo chmod {allowed:04o} {path}`"
-            )
+            return fail(Check.HOSTS, what, _rights(path, *(_OF_KEY if is_key else _OF_OTHERS)))
     return None
 
 
@@ -207,24 +205,33 @@ def files_fault(host: RemoteHost, settings: Path = SETTINGS) -> Finding | None:
         found = path.stat()
         modes[str(path)] = found.st_uid, stat.S_IMODE(found.st_mode)
     with suppress(KeyError):  # another check reports that there is no such group
-        daemon = grp.getgrnam(DAEMON_USER).gr_gid
+        daemon = pwd.getpwnam(DAEMON_USER)
         key = key_file(name, settings)
-        return key_fault(name, modes) or closed_fault(
-            name, {str(at): at.stat() for at in (key.parent, key)}, daemon
+        return key_fault(name, modes, daemon.pw_uid) or closed_fault(
+            name, {str(at): at.stat() for at in (key.parent, key)}, (daemon.pw_uid, daemon.pw_gid)
         )
-    return key_fault(name, modes)
+    return None
 
 
-def closed_fault(name: str, found: Mapping[str, os.stat_result], group_id: int) -> Finding | None:
-    """Return the finding if the daemon's group cannot enter a host's folder or read its key."""
+def closed_fault(name: str, found: Mapping[str, os.stat_result], daemon: tuple[int, int]) -> Finding | None:
+    """Return the finding if the daemon, a user and a group, cannot enter a host's folder or read its key."""
     for path, status in found.items():
         is_folder = stat.S_ISDIR(status.st_mode)
-        needed = stat.S_IRGRP | (stat.S_IXGRP if is_folder else 0)
-        if status.st_gid != group_id or status.st_mode & needed != needed:
-            mode = FOLDER_MODE if is_folder else KEY_MODE
-            advice = f"run `sudo chown root:{DAEMON_USER} {path}` and `sudo chmod {mode:04o} {path}`"
+        needed = stat.S_IRGRP | stat.S_IXGRP if is_folder else stat.S_IRUSR
+        is_daemons = (status.st_gid == daemon[1]) if is_folder else (status.st_uid == daemon[0])
+        if not is_daemons or status.st_mode & needed != needed:
+            advice = _rights(path, *(_OF_FOLDER if is_folder else _OF_KEY))
             return fail(Check.HOSTS, f"{name}: the daemon cannot read {path}", advice)
     return None
+
+
+_OF_FOLDER: Final = f"root:{DAEMON_USER}", FOLDER_MODE
+_OF_KEY: Final = f"{DAEMON_USER}:root", KEY_MODE
+_OF_OTHERS: Final = "root:root", PUBLIC_MODE
+
+
+def _rights(path: str, owners: str, mode: int) -> str:
+    return f"run `sudo chown {owners} {path}` and `sudo chmod {mode:04o} {path}`"
 
 
 def _unused(name: str) -> Finding:

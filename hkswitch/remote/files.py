@@ -45,12 +45,12 @@ def write_file(path: Path, contents: bytes, mode: int, group_id: int = 0) -> boo
     return True
 
 
-def create(path: Path, contents: bytes, mode: int, group_id: int = 0) -> None:
+def create(path: Path, contents: bytes, mode: int, group_id: int = 0, user_id: int = 0) -> None:
     """Make a file that has its owner and mode before it has contents, and is on disk."""
     descriptor = os.open(path, _CREATE, 0o600)
     with open(descriptor, "wb") as file:  # noqa: PTH123 -- of a descriptor
         if os.geteuid() == 0:
-            os.fchown(descriptor, 0, group_id)
+            os.fchown(descriptor, user_id, group_id)
         os.fchmod(descriptor, mode)
         file.write(contents)
         file.flush()

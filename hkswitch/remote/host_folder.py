@@ -5,6 +5,7 @@ A folder appears whole or not at all: it is made under another name, which only 
 
 import grp
 import os
+import pwd
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +34,8 @@ from hkswitch.remote.keys import (
 
 HOSTS_MODE: Final = 0o755
 FOLDER_MODE: Final = 0o750
-KEY_MODE: Final = 0o640
+KEY_MODE: Final = 0o400
+"""Of a file that belongs to the daemon's user: users may be members of its group."""
 PUBLIC_MODE: Final = 0o644
 
 
@@ -82,6 +84,14 @@ def parse_or_none(line: bytes) -> PublicKey | None:
     return None
 
 
+def daemon_user() -> int:
+    """Return the id of the daemon's user; raises `Failure`."""
+    try:
+        return pwd.getpwnam(DAEMON_USER).pw_uid
+    except KeyError:
+        raise Failure(f"there is no user {DAEMON_USER}; run `sudo hkswitch doctor`", Exit.CONFIG) from None
+
+
 def daemon_group() -> int:
     """Return the id of the daemon's group; raises `Failure`."""
     try:
@@ -119,14 +129,14 @@ def remove_if_empty(settings: Path = SETTINGS) -> None:
 
 
 def make_key(staged: Path, bridge: str) -> PublicKey:
-    """Make a key in a staged folder, which the daemon's group may read; raises `Failure`."""
+    """Make a key in a staged folder, which the daemon's user may read; raises `Failure`."""
     file = staged / key_file("").name
     programs.checked("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", bridge, "-f", str(file))
     private = read_file(file) or b""
     try:
         # Made anew, with its owner, its mode and nothing else: ssh-keygen leaves it to root alone.
         file.unlink()
-        create(file, private, KEY_MODE, daemon_group())
+        create(file, private, KEY_MODE, user_id=daemon_user())
         return public_part(private.decode("ascii"))
     except ValueError as error:
         raise Failure(f"ssh-keygen made a key that cannot be used: {error}") from None

@@ -1096,7 +1096,7 @@ def key_files(name: str, bridge: str = "homelab") -> dict[str, tuple[bytes, int]
         each.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) for each in (key, theirs)
     )
     return {
-        f"hosts/{name}/id_ed25519": (private, 0o640),
+        f"hosts/{name}/id_ed25519": (private, 0o400),
         f"hosts/{name}/id_ed25519.pub": (public + f" {bridge}\n".encode(), 0o644),
         f"hosts/{name}/known_hosts": (f"{name} ".encode() + known + b"\n", 0o644),
     }

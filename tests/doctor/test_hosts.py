@@ -190,27 +190,31 @@ def test_the_limits_that_host_add_writes_are_enough() -> None:
 
 KEY: Final = str(key_file("nas"))
 KNOWN: Final = str(known_hosts_file("nas"))
+DAEMON_ID: Final = 101
+"""The daemon's user."""
 
 
 @pytest.mark.parametrize(
     ("modes", "what", "advice"),
     [
-        ({KEY: (0, 0o640), KNOWN: (0, 0o644)}, "", ""),
+        ({KEY: (DAEMON_ID, 0o400), KNOWN: (0, 0o644)}, "", ""),
         ({KEY: (0, 0o600), KNOWN: (0, 0o600)}, "", ""),
+        ({KEY: (0, 0o640)}, f"other users can read {KEY}", f"sudo chown hkswitch:root {KEY}`"),
         (
             {KEY: (0, 0o644)},
             f"other users can read {KEY}",
-            f"sudo chown root:hkswitch {KEY}` and `sudo chmod 0640",
+            f"sudo chown hkswitch:root {KEY}` and `sudo chmod 0400",
         ),
-        ({KEY: (0, 0o660)}, f"other users than root can change {KEY}", "sudo chmod 0640"),
-        ({KEY: (999, 0o600)}, f"other users than root can change {KEY}", f"sudo chown root:hkswitch {KEY}"),
+        ({KEY: (DAEMON_ID, 0o660)}, f"other users than root can change {KEY}", "sudo chmod 0400"),
+        ({KEY: (999, 0o600)}, f"other users than root can change {KEY}", f"sudo chown hkswitch:root {KEY}"),
+        ({KNOWN: (DAEMON_ID, 0o644)}, f"can change {KNOWN}", f"chown root:root {KNOWN}`"),
         ({KNOWN: (0, 0o664)}, f"can change {KNOWN}", f"chown root:root {KNOWN}` and `sudo chmod 0644"),
     ],
 )
 def test_only_root_and_the_daemon_can_read_the_key_and_only_root_the_rest(
     modes: dict[str, tuple[int, int]], what: str, advice: str
 ) -> None:
-    found = hosts.key_fault("nas", modes)
+    found = hosts.key_fault("nas", modes, DAEMON_ID)
     assert (found is not None) == bool(what)
     if found is not None:
         judged(found, Verdict.FAIL, what, advice)
@@ -219,12 +223,12 @@ def test_only_root_and_the_daemon_can_read_the_key_and_only_root_the_rest(
 @pytest.mark.parametrize(
     ("folder_mode", "key_mode", "is_daemons", "closed"),
     [
-        (0o750, 0o640, True, ""),
+        (0o750, 0o400, True, ""),
         (0o755, 0o644, True, ""),
-        (0o700, 0o640, True, "nas"),
-        (0o740, 0o640, True, "nas"),
-        (0o750, 0o600, True, "key"),
-        (0o750, 0o640, False, "nas"),
+        (0o700, 0o400, True, "nas"),
+        (0o740, 0o400, True, "nas"),
+        (0o750, 0o240, True, "key"),
+        (0o750, 0o400, False, "nas"),
     ],
 )
 def test_the_daemon_can_read_its_key(
@@ -236,10 +240,11 @@ def test_the_daemon_can_read_its_key(
     for path, mode in ((key, key_mode), (folder, folder_mode)):
         path.chmod(mode)
     found = {str(path): path.stat() for path in (folder, key)}
-    fault = hosts.closed_fault("nas", found, folder.stat().st_gid + (not is_daemons))
+    daemon = key.stat().st_uid, folder.stat().st_gid + (not is_daemons)
+    fault = hosts.closed_fault("nas", found, daemon)
     assert (fault is not None) == bool(closed)
     if fault is not None:
-        expected = {"nas": "0750", "key": "0640"}[closed]
+        expected = {"nas": "0750", "key": "0400"}[closed]
         judged(fault, Verdict.FAIL, f"the daemon cannot read {tmp_path}", f"sudo chmod {expected} ")
         assert fault.what.endswith(closed)
 

@@ -168,7 +168,7 @@ def test_a_host_is_connected_by_commands_that_print_the_next_one(host: Host, oth
     # What was written here, and for whom.
     assert host.run(
         "stat", "--format=%U:%G %a", FOLDER, f"{FOLDER}/id_ed25519", f"{FOLDER}/known_hosts"
-    ).stdout == ("root:hkswitch 750\nroot:hkswitch 640\nroot:root 644\n")
+    ).stdout == ("root:hkswitch 750\nhkswitch:root 400\nroot:root 644\n")
     assert host.run("cat", f"{FOLDER}/id_ed25519", user="nobody", check=False).returncode != 0
     assert host.read(FILE).startswith(CONFIG)
     (known,) = host.read(f"{FOLDER}/known_hosts").splitlines()
@@ -565,7 +565,7 @@ CASES: Final = {
     ),
     "a refused key": Failing(f"{ACCOUNT}@", *aside(str(AUTHORIZED_KEYS))),
     "an unreadable key": Failing(
-        "Load key ", f"chmod 0600 {FOLDER}/id_ed25519", f"chmod 0640 {FOLDER}/id_ed25519", True
+        "Load key ", f"chown root {FOLDER}/id_ed25519", f"chown hkswitch {FOLDER}/id_ed25519", True
     ),
     "no key": Failing("no such identity", *aside(f"{FOLDER}/id_ed25519"), True),
     "a bad ssh_config": Failing(
@@ -680,9 +680,9 @@ def test_a_group_of_another_host_is_used_from_the_command_line(host: Host, other
         (fine,) = findings(host, "hosts")
         assert (fine["verdict"], fine["finding"].startswith(f"{NAME}: hkswitch ")) == ("ok", True)
 
-        host.run("chmod", "0600", f"{FOLDER}/id_ed25519")
+        host.run("chown", "root", f"{FOLDER}/id_ed25519")
         assert f"the daemon cannot read {FOLDER}/id_ed25519" in findings(host, "hosts")[0]["finding"]
-        host.run("chmod", "0640", f"{FOLDER}/id_ed25519")
+        host.run("chown", "hkswitch", f"{FOLDER}/id_ed25519")
 
         host.run("hkswitch", "start", group)
         assert other.show("nginx.service", "ActiveState") == "active"

@@ -215,6 +215,7 @@ def test_every_setting_must_be_in_force(keyword: str) -> None:
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(folders, "daemon_group", os.getegid)
+    monkeypatch.setattr(folders, "daemon_user", os.geteuid)
     return tmp_path
 
 
@@ -222,7 +223,7 @@ def test_the_files_of_a_host_appear_at_once_and_closed(settings: Path) -> None:
     with folders.staging(NAME, settings) as staged:
         assert staged.stat().st_mode & 0o777 == 0o700
         key = folders.make_key(staged, "homelab")
-        assert (staged / "id_ed25519").stat().st_mode & 0o777 == 0o640
+        assert (staged / "id_ed25519").stat().st_mode & 0o777 == 0o400
         made = HostFiles(key, "homelab", parse_public_key(KEY))
         assert folders.read_host(NAME, settings) is None
         folders.place_new(staged, NAME, made, settings)
