@@ -40,7 +40,7 @@ NO_RULE = "sudo: a password is required"
             CHANGED,
             "`sudo hkswitch host add pi DESTINATION`",
         ),
-        (('Load key "/x": Permission denied', REFUSED), 'Load key "/x": Permission denied', "mode 0640"),
+        (('Load key "/x": Permission denied', REFUSED), 'Load key "/x": Permission denied', "mode 0400"),
         ((f"{SSH}: No such file or directory",), "", "openssh-client"),
         (("Timeout, server nas not responding.",), "", "check that it is on"),
     ],
