@@ -410,6 +410,14 @@ def test_what_runs_as_root_is_small_and_gets_no_larger() -> None:
     assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 5785
 
 
+def test_nothing_that_starts_programs_runs_in_a_thread() -> None:
+    """Root's commands change their effective user for a moment, which all threads of a process share."""
+    threads = re.compile(r"\bto_thread\b|\brun_in_executor\b|\bThreadPool|\bThread\(")
+    found = {str(module.relative_to(ROOT)) for module in MODULES if threads.search(module.read_text())}
+    # One reads a file, and the other writes to a pipe, in a helper whose user never changes.
+    assert found == {"hkswitch/model/config_file.py", "hkswitch/serviceswitch/stdio.py"}
+
+
 def test_the_helper_imports_nothing_of_the_daemons() -> None:
     rooms = {
         path.relative_to(ROOT / "hkswitch").parts[0].removesuffix(".py")
