@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import math
 import random
 import statistics
@@ -420,6 +421,13 @@ async def test_a_tap_that_a_cut_held_up_is_not_carried_out_when_the_host_is_back
     assert await lab.phone.write(tile.name, on=True) == 0
 
 
+def are_known(daemon: Host, away: str) -> bool:
+    """Tell whether the daemon knows the groups of all hosts but this one."""
+    report = json.loads(daemon.run("hkswitch", "status", "--json", check=False).stdout or '{"groups": []}')
+    others = [group for group in report["groups"] if group["host"] != away]
+    return bool(others) and all(group["state"] != "unknown" for group in others)
+
+
 async def test_a_bridge_that_starts_without_a_host_has_its_tiles(
     lab: Lab, daemon: Host, paired: Controller
 ) -> None:
@@ -428,6 +436,8 @@ async def test_a_bridge_that_starts_without_a_host_has_its_tiles(
     outage = Outage(away.name, "link down", time.monotonic(), time.monotonic())
     cut.begin(away)
     daemon.run("systemctl", "restart", DAEMON)
+    # A start waits for no other host: until one is connected, its tiles have no value.
+    eventually(lambda: are_known(daemon, away.name), timeout_seconds=RIGHT_WITHIN_SECONDS + BUSY_SECONDS)
     fresh = paired.again()
     await fresh.look()
     assert {name: switch.aid for name, switch in fresh.switches.items()} == before
