@@ -67,7 +67,7 @@ tests-beside-lint: .venv/.collected
 # A new user's machine skips tests in these files, as they need root, mandoc or openssh-server (tests/host/test_fresh.py compares), or
 # a part of a test that needs root or nft.
 ROOT_TESTS := $(addprefix tests/cli/test_,alerts.py backup.py children.py man.py other_folders.py pair.py take_over.py) \
-	tests/cli/test_other_host.py tests/doctor/test_hosts.py tests/remote/test_loopback.py \
+	tests/cli/test_other_host.py tests/doctor/test_hosts.py tests/remote/test_granted.py tests/remote/test_loopback.py \
 	$(addprefix tests/hap/test_,guesses_on_a_full_disk.py hostile_state.py retyped_on_tmpfs.py sockets.py \
 	stored_pairings.py tmpfs.py) \
 	tests/control/test_control.py tests/control/test_hostile.py tests/daemon/test_moves.py tests/doctor/test_hidden.py \

@@ -113,7 +113,7 @@ async def test_a_sign_of_life_that_fails_is_not_the_last(
 async def test_a_helper_that_cannot_be_started_is_gone_and_may_be_started_later(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    async def fails(*_: object) -> None:
+    async def fails(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(asyncio.get_running_loop(), "subprocess_exec", fails)

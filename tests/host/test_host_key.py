@@ -59,7 +59,9 @@ echo '{ADMIN} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/admin
 if sshd -T | grep -q ^persourcepenalties; then echo PerSourcePenalties no >{PENALTIES_FILE}; fi
 ssh-keygen -q -t ed25519 -N '' -C '' -f /root/{OTHER_BRIDGE}
 hkswitch host allow {OTHER_BRIDGE} "$(cat /root/{OTHER_BRIDGE}.pub)" --yes
-systemctl reload ssh.service"""
+systemctl reload ssh.service
+# It listens again only some time after this.
+timeout 10 sh -c 'until ssh-keyscan -T 1 localhost 2>&1 | grep -q ^localhost; do sleep 0.1; done'"""
 
 CLEAN_UP: Final = f"""
 hkswitch host disallow {OTHER_BRIDGE} --yes

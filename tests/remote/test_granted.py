@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,8 @@ from hkswitch.remote.undo import all_or_nothing
 NAME: Final = "nas"
 KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG2+jxqazT1hFB+B8yaPqFHtGXn1xLP4XXIZpyYNdlwV"
 OTHER: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGcghl1YLcE0knc4qT/zit4j4+GduYwReYspdRWiGrq8"
+
+needs_ssh_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs openssh-client")
 
 
 def blob(*parts: bytes) -> str:
@@ -76,6 +79,7 @@ def test_anything_else_is_no_key(text: str, says: str) -> None:
         parse_public_key(text)
 
 
+@needs_ssh_keygen
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
 def test_a_fingerprint_is_the_one_that_ssh_keygen_prints(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "key"
@@ -219,6 +223,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@needs_ssh_keygen
 def test_the_files_of_a_host_appear_at_once_and_closed(settings: Path) -> None:
     with folders.staging(NAME, settings) as staged:
         assert staged.stat().st_mode & 0o777 == 0o700
@@ -241,6 +246,7 @@ def test_the_files_of_a_host_appear_at_once_and_closed(settings: Path) -> None:
     assert [*settings.iterdir()] == []
 
 
+@needs_ssh_keygen
 def test_an_interrupted_command_leaves_no_files(settings: Path) -> None:
     def interrupted() -> None:
         with folders.staging(NAME, settings) as staged:
@@ -252,6 +258,7 @@ def test_an_interrupted_command_leaves_no_files(settings: Path) -> None:
     assert [*settings.iterdir()] == []
 
 
+@needs_ssh_keygen
 @pytest.mark.parametrize(
     ("file", "contents", "has_key"),
     [
