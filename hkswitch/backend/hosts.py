@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 
 from hkswitch.backend import Observer
 from hkswitch.backend.helper_host import HelperHost
+from hkswitch.backend.known_groups import host_of
 from hkswitch.model.elsewhere import RemoteHost
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed, RequestOrigin
@@ -204,9 +205,9 @@ class _Connections:
 
 def _places_of(groups: Collection[Group]) -> dict[str, RemoteHost | None]:
     """Return the host of each group; None is this machine."""
-    return {group.id: None if group.elsewhere is None else group.elsewhere.host for group in groups}
+    return {group.id: host_of(group) for group in groups}
 
 
 def _hosts_of(groups: Collection[Group]) -> Collection[RemoteHost]:
     """Return the hosts of the groups, in their order."""
-    return dict.fromkeys(group.elsewhere.host for group in groups if group.elsewhere is not None).keys()
+    return dict.fromkeys(host for group in groups if (host := host_of(group)) is not None).keys()

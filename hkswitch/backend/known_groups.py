@@ -31,7 +31,7 @@ class KnownGroups:
     def regroup(self, groups: Collection[Group]) -> None:
         """Replace the groups; what a host has told of a group stays."""
         before = self._groups
-        own = (group for group in groups if _host_of(group) == self._host)
+        own = (group for group in groups if host_of(group) == self._host)
         self._groups = {id_there(each): still_told(each, before.get(id_there(each))) for each in own}
         self._tokens = {group.id: group.token for group in groups}
 
@@ -115,7 +115,8 @@ def id_there(group: Group) -> str:
     return group.id if group.elsewhere is None else group.elsewhere.group
 
 
-def _host_of(group: Group) -> RemoteHost | None:
+def host_of(group: Group) -> RemoteHost | None:
+    """Return the host that runs a group; None is this machine."""
     return None if group.elsewhere is None else group.elsewhere.host
 
 
