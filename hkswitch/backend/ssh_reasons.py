@@ -210,18 +210,3 @@ def problem_of(why: str) -> SshProblem:
 def is_slow_handshake(why: str) -> bool:
     """Return whether that host took the connection, and did not answer in time."""
     return "timed out" in why and "connect to host" not in why
-
-
-def is_refused_key(why: str) -> bool:
-    """Return whether that host refused our key, so that more attempts are useless, or worse."""
-    return _is(why, SshProblem.REFUSED_KEY)
-
-
-def is_changed_host_key(why: str) -> bool:
-    """Return whether that host showed another key than the one that root accepted."""
-    return _is(why, SshProblem.CHANGED_HOST_KEY)
-
-
-def _is(why: str, problem: SshProblem) -> bool:
-    reason = find_ssh_reason(why)
-    return reason is not None and reason.problem is problem

@@ -8,9 +8,7 @@ from hkswitch.backend.ssh_reasons import (
     SshProblem,
     explain,
     hint,
-    is_changed_host_key,
     is_noise,
-    is_refused_key,
     problem_of,
     telling_line,
 )
@@ -77,7 +75,8 @@ def test_words_that_no_reason_has_are_kept_and_have_no_remedy(lines: tuple[str, 
     [(REFUSED, True, False), (CHANGED, False, True), (NO_RULE, False, False), ("", False, False)],
 )
 def test_the_final_failures_are_known(why: str, *, refused: bool, changed: bool) -> None:
-    assert (is_refused_key(why), is_changed_host_key(why)) == (refused, changed)
+    problem = problem_of(why)
+    assert (problem is SshProblem.REFUSED_KEY, problem is SshProblem.CHANGED_HOST_KEY) == (refused, changed)
 
 
 def test_no_reason_hides_another() -> None:
