@@ -11,7 +11,7 @@ from tests.world.hosts_world import HostsWorld
 from tests.world.ills import Ill
 from tests.world.liar import Liar
 from tests.world.machine import Machine
-from tests.world.operations import GAPS_SECONDS, SHORT_GAPS_SECONDS, WORKLOADS
+from tests.world.operations import GAPS_SECONDS, SHORT_GAPS_SECONDS, WORKLOADS, edit_and_reload, pause
 from tests.world.random_source import RandomSource
 from tests.world.remote_site import RemoteSite
 
@@ -75,7 +75,7 @@ class HostsOperations:
             await came
 
     async def _pause(self, gaps_seconds: tuple[float, ...]) -> None:
-        await asyncio.sleep(self._chance.one_of(gaps_seconds) * self._chance.seconds(0.5, 1.5))
+        await pause(self._chance, gaps_seconds)
 
     # Requests
 
@@ -215,11 +215,7 @@ class HostsOperations:
         self.world.edit()
 
     async def _edit_and_reload(self) -> None:
-        for _ in range(self._chance.one_of((1, 1, 2, 3))):
-            if not self._chance.of_one_in(4):
-                self.world.edit()
-            self.world.reload()
-            await self._pause(SHORT_GAPS_SECONDS)
+        await edit_and_reload(self.world)
 
     def _edit_there(self) -> None:
         site = self._site()

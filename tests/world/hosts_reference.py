@@ -24,7 +24,7 @@ from tests.world.phone import Write
 from tests.world.random_source import SLOW_SECONDS
 from tests.world.remote_site import RELOADED_SECONDS, RETURN_SECONDS, RemoteSite
 from tests.world.reports import runs
-from tests.world.seed_run import Violation
+from tests.world.seed_run import Violation, first_violation
 from tests.world.world import Act, action_of
 
 CUT_SHOWS_SECONDS: Final = 10.0
@@ -66,12 +66,7 @@ class HostsReference:
 
     async def look_again_and_again(self) -> None:
         """Until cancelled, or until something is wrong."""
-        while self.violation is None:
-            try:
-                self.look()
-            except Violation as violation:
-                self.violation = violation
-            await asyncio.sleep(LOOK_SECONDS)
+        self.violation = await first_violation(self.look, LOOK_SECONDS)
 
     def look(self) -> None:
         """Once."""

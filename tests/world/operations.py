@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action
@@ -39,6 +39,34 @@ WORKLOADS: Final = (0, 1, 1, 1, 4)
 
 Operation = Callable[[], Awaitable[None] | None]
 Kinds = list[tuple[int, Operation]]
+
+
+class EditedWorld(Protocol):
+    """A world whose config can be edited and reloaded."""
+
+    @property
+    def chance(self) -> RandomSource:
+        """The source of everything random."""
+
+    def edit(self) -> None:
+        """Edit the config."""
+
+    def reload(self) -> None:
+        """Reload the config, and wait for nothing."""
+
+
+async def pause(chance: RandomSource, gaps_seconds: Sequence[float]) -> None:
+    """Wait for about one of these times."""
+    await asyncio.sleep(chance.one_of(gaps_seconds) * chance.seconds(0.5, 1.5))
+
+
+async def edit_and_reload(world: EditedWorld) -> None:
+    """Edit and reload once, or several times at almost the same time."""
+    for _ in range(world.chance.one_of((1, 1, 2, 3))):
+        if not world.chance.of_one_in(4):
+            world.edit()
+        world.reload()
+        await pause(world.chance, SHORT_GAPS_SECONDS)
 
 
 @dataclass(eq=False)
@@ -136,7 +164,7 @@ class Operations:
             await came
 
     async def _pause(self, gaps_seconds: Sequence[float]) -> None:
-        await asyncio.sleep(self._chance.one_of(gaps_seconds) * self._chance.seconds(0.5, 1.5))
+        await pause(self._chance, gaps_seconds)
 
     # Several at almost the same time
 
@@ -237,12 +265,7 @@ class Operations:
         self.world.edit()
 
     async def _edit_and_reload(self) -> None:
-        """Edit and reload once, or several times at almost the same time."""
-        for _ in range(self._chance.one_of((1, 1, 2, 3))):
-            if not self._chance.of_one_in(4):
-                self.world.edit()
-            self.world.reload()
-            await self._pause(SHORT_GAPS_SECONDS)
+        await edit_and_reload(self.world)
 
     # Changes by others
 

@@ -15,6 +15,16 @@ class Violation(AssertionError):
     """A violated invariant of the program."""
 
 
+async def first_violation(look: Callable[[], None], every_seconds: float) -> Violation:
+    """Look again and again; return what is wrong first."""
+    while True:
+        try:
+            look()
+        except Violation as violation:
+            return violation
+        await asyncio.sleep(every_seconds)
+
+
 @dataclass
 class SeedRun:
     """The run of one seed: its trace, and what failed."""

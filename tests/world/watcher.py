@@ -13,7 +13,7 @@ from tests.world.front import FAILED
 from tests.world.helper import Helper
 from tests.world.invariants import check_step
 from tests.world.reports import runs
-from tests.world.seed_run import Violation
+from tests.world.seed_run import Violation, first_violation
 from tests.world.world import World
 
 LOOK_AGAIN_SECONDS: Final = 0.4
@@ -46,12 +46,7 @@ class Watcher:
 
     async def look_again_and_again(self) -> None:
         """Until cancelled, or until something is wrong."""
-        while self.violation is None:
-            try:
-                self.look()
-            except Violation as violation:
-                self.violation = violation
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        self.violation = await first_violation(self.look, LOOK_AGAIN_SECONDS)
 
     def look(self) -> None:
         """Once."""
