@@ -42,7 +42,7 @@ _ADD_AGAIN: Final = "run `sudo hkswitch host add NAME DESTINATION` again"
 _ALLOW: Final = "there, run the command that `sudo hkswitch host list` prints"
 _NETWORK: Final = "check that it is on, and the network between the two"
 _INSTALL: Final = "install it there, in the same version as here"
-_INSTALL_SSH: Final = "install openssh-client (Debian) or openssh-clients (Fedora)"
+INSTALL_SSH: Final = "install openssh-client (Debian) or openssh-clients (Fedora)"
 _READABLE: Final = f"run `sudo chmod 0644 {SSH_CONFIG}`"
 _CONFIG: Final = f"fix {SSH_CONFIG}; `ssh -G -F {SSH_CONFIG} NAME` checks it"
 _KNOW_JUMP_HOST: Final = f"add it to the UserKnownHostsFile of the jump host in {SSH_CONFIG}"
@@ -62,7 +62,7 @@ _LIMITED: Final = (
 )
 
 SSH_REASONS: Final = (
-    SshReason(f"{SSH}: No such file", "ssh is not installed here", _INSTALL_SSH),
+    SshReason(f"{SSH}: No such file", "ssh is not installed here", INSTALL_SSH),
     SshReason(f"Can't open user config file {SSH_CONFIG}", f"ssh cannot read {SSH_CONFIG}", _READABLE),
     SshReason(f"{SSH_CONFIG} line", f"ssh rejects {SSH_CONFIG}", _CONFIG),
     SshReason(f"{SSH_CONFIG}: ", f"ssh rejects {SSH_CONFIG}", _CONFIG),

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from hkswitch.backend.ssh_command import SSH, host_folder
+from hkswitch.backend.ssh_reasons import INSTALL_SSH
 from hkswitch.model.config import Config
 from hkswitch.model.dangerous_units import entries_of
 from hkswitch.model.errors import Failure, Problem
 from hkswitch.model.yaml_nodes import Node
-
-INSTALL_SSH = "install openssh-client (Debian) or openssh-clients (Fedora)"
 
 
 def host_warnings(top: Mapping[str, Node], config: Config) -> Iterator[Problem]:

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import click
 
 from hkswitch.backend.ssh_command import SSH, user_of
+from hkswitch.backend.ssh_reasons import INSTALL_SSH
 from hkswitch.cli.main import LazyCommand, LazyGroup
 from hkswitch.cli.options import examples
 from hkswitch.model import config_values
+from hkswitch.model.config import Config
+from hkswitch.model.elsewhere import Elsewhere
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.installation import REMOTE_USER
 from hkswitch.model.yaml_nodes import Position, Scalar
@@ -70,6 +73,12 @@ def _checked(
         raise click.BadParameter(str(error), context, argument) from None
 
 
+def groups_of(config: Config, name: str) -> dict[str, Elsewhere]:
+    """Return the groups that a host runs, by their ids here."""
+    places = {group.id: group.elsewhere for group in config.groups if group.elsewhere is not None}
+    return {group_id: place for group_id, place in places.items() if place.host.name == name}
+
+
 def only_root(doing: str) -> None:
     """Raise `Failure` for other users."""
     if os.geteuid() != 0:
@@ -79,8 +88,7 @@ def only_root(doing: str) -> None:
 def needs_ssh(doing: str) -> None:
     """Raise `Failure` without OpenSSH's client."""
     if not os.access(SSH, os.X_OK):
-        remedy = "install openssh-client (Debian) or openssh-clients (Fedora)"
-        raise Failure(f"cannot {doing}: {SSH} does not exist; {remedy}")
+        raise Failure(f"cannot {doing}: {SSH} does not exist; {INSTALL_SSH}")
 
 
 def other_user(destination: str) -> str | None:

@@ -14,6 +14,7 @@ from hkswitch.cli.host import (
     a_destination,
     a_host_name,
     can_ask,
+    groups_of,
     needs_ssh,
     only_root,
     other_user,
@@ -98,7 +99,7 @@ def add(name: str, destination: str, fingerprint: str | None, bridge: str | None
             err=True,
         )
     say(f"{'Checked' if before and data == original.data else 'Added'} the host {name} ({destination}).")
-    if any(group.elsewhere and group.elsewhere.host.name == name for group in config.groups):
+    if groups_of(config, name):
         apply_change(DEFAULT)
     _say_next(name, files)
 
@@ -181,9 +182,7 @@ def remove(name: str) -> None:
     only_root(doing)
     with to_change(DEFAULT) as original:
         config = parse(original.data, str(DEFAULT))
-        if users := [
-            each.id for each in config.groups if each.elsewhere and each.elsewhere.host.name == name
-        ]:
+        if users := groups_of(config, name):
             why = f"needed by {', '.join(users)}; run `sudo hkswitch remove {' '.join(users)}` first"
             raise Failure(f"cannot {doing}: {why}", Exit.USAGE)
         left = [host for host in config.hosts if host.name != name]

@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from hkswitch.cli.entry import in_event_loop
-from hkswitch.cli.host import a_host_name, needs_ssh, no_such_host
+from hkswitch.cli.host import a_host_name, groups_of, needs_ssh, no_such_host
 from hkswitch.cli.host_add import allow_command
 from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples, json_option
 from hkswitch.control import STATE_FOLDER, client, socket_of
 from hkswitch.model.config import Config
 from hkswitch.model.config_file import DEFAULT, read
-from hkswitch.model.elsewhere import Elsewhere, RemoteHost
+from hkswitch.model.elsewhere import RemoteHost
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable
 from hkswitch.remote.admission import granted_now
@@ -28,12 +28,6 @@ NEEDS_ROOT = "use sudo"
 def configured() -> Config:
     """Return the service's config; raises `Failure`."""
     return read(DEFAULT)
-
-
-def groups_of(config: Config, host: RemoteHost) -> dict[str, Elsewhere]:
-    """Return the groups that a host runs, by their ids here."""
-    places = {group.id: group.elsewhere for group in config.groups if group.elsewhere is not None}
-    return {group_id: place for group_id, place in places.items() if place.host == host}
 
 
 @click.command("list", epilog=examples("sudo hkswitch host list", "hkswitch host list --json"))
@@ -84,7 +78,7 @@ def _files(name: str) -> HostFiles | str:
 
 
 def _rows(config: Config, host: RemoteHost, files: HostFiles | str) -> Iterator[tuple[str, str]]:
-    yield "groups", ", ".join(groups_of(config, host)) or "none"
+    yield "groups", ", ".join(groups_of(config, host.name)) or "none"
     if isinstance(files, str):
         yield "keys", printable(files)
         return
@@ -95,7 +89,7 @@ def _rows(config: Config, host: RemoteHost, files: HostFiles | str) -> Iterator[
 
 
 def _as_json(config: Config, host: RemoteHost, files: HostFiles | str) -> dict[str, Any]:
-    places = groups_of(config, host)
+    places = groups_of(config, host.name)
     row: dict[str, Any] = {
         "name": host.name,
         "ssh": host.ssh,
@@ -156,7 +150,7 @@ def _problems(config: Config, host: RemoteHost, result: TrialResult) -> Iterator
         yield f"the configuration there is rejected: {result.config_problem}; there, run `hkswitch check`"
         return
     restarted = {group.id for group in config.groups if group.restart or group.restart_when is not None}
-    for group_id, place in groups_of(config, host).items():
+    for group_id, place in groups_of(config, host.name).items():
         if place.group not in result.groups:
             yield f"{group_id}: there is no group {place.group}; add it there, or fix `group` here"
         elif group_id in restarted and place.group in result.not_restarted:

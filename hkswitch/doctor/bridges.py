@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from hkswitch.doctor.context import ROOT, Context
-from hkswitch.doctor.finding import Check, Finding, counted, fail, needs_root, ok, several
+from hkswitch.doctor.finding import Check, Finding, counted, fail, needs_root, ok, rights, several
 from hkswitch.model.errors import Failure
 from hkswitch.model.installation import REMOTE_USER
-from hkswitch.remote import account, admission, programs, sshd
+from hkswitch.remote import account, admission, sshd
 from hkswitch.remote.granted import AUTHORIZED_KEYS, Granted, files_for
 
 _ALLOW: Final = "run the command again that `sudo hkswitch host list` prints on the bridge's machine"
@@ -49,7 +49,7 @@ def _faults(granted: Granted) -> Iterator[tuple[str, str]]:
     if account.is_locked():
         yield f"the account {REMOTE_USER} is locked", f"run `sudo usermod --password '*' {REMOTE_USER}`"
     sshd.check_in_place()
-    if not _is_listening():
+    if sshd.BOOTED.exists() and not sshd.is_listening():  # only systemd can tell
         yield "no SSH server is running", _START
     for bridge in sorted(granted):
         admission.check_helper(bridge)
@@ -82,12 +82,4 @@ def mode_fault(path: Path, owner: int, mode: int, wanted: int) -> tuple[str, str
     if owner == ROOT and mode == wanted:
         return None
     what = f"{path} has mode {mode:04o}" if owner == ROOT else f"{path} is not owned by root"
-    return what, f"run `sudo chown root:root {path}` and `sudo chmod {wanted:04o} {path}`"
-
-
-def _is_listening() -> bool:
-    """Return whether an SSH server accepts connections, or systemd in its place; only systemd can tell."""
-    if not sshd.BOOTED.exists():
-        return True
-    units = (*sshd.UNITS, *(unit.replace(".service", ".socket") for unit in sshd.UNITS))
-    return any(programs.run("systemctl", "--quiet", "is-active", unit).code == 0 for unit in units)
+    return what, rights(path, "root:root", wanted)

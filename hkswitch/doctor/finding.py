@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from hkswitch.model.errors import Exit
@@ -151,3 +152,8 @@ def exit_code(findings: Iterable[Finding]) -> Exit:
 def columns(finding: Finding) -> tuple[str, str, str]:
     """Return verdict and check, padded to the widths of their columns, and the finding itself."""
     return f"{finding.verdict:<{_VERDICT_WIDTH}}", f"{finding.check:<{_CHECK_WIDTH}}", str(finding)
+
+
+def rights(path: str | Path, owners: str, mode: int) -> str:
+    """Return the advice that gives a file its owner, its group and its mode."""
+    return f"run `sudo chown {owners} {path}` and `sudo chmod {mode:04o} {path}`"

@@ -8,7 +8,6 @@ import os
 import pwd
 import stat
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -23,6 +22,7 @@ from hkswitch.doctor.finding import (
     fail,
     needs_root,
     ok,
+    rights,
     several,
     todo,
     warn,
@@ -42,7 +42,6 @@ MOST_AT_ONCE: Final = 32
 MOST_CLOCK_SECONDS: Final = 30
 """A larger difference confuses who compares the logs and audits of two hosts."""
 
-_INSTALL_SSH: Final = "install openssh-client (Debian) or openssh-clients (Fedora)"
 _MIB: Final = 2**20
 
 
@@ -63,7 +62,7 @@ async def hosts(context: Context) -> tuple[Finding, ...]:
     if isinstance(config, Failure) or not config.hosts:
         return ()
     if not os.access(SSH, os.X_OK):
-        return (fail(Check.HOSTS, f"{SSH} does not exist", _INSTALL_SSH),)
+        return (fail(Check.HOSTS, f"{SSH} does not exist", ssh_reasons.INSTALL_SSH),)
     reports = {report.name: report for report in context.hosts}
     places = {group.id: group.elsewhere for group in config.groups if group.elsewhere is not None}
     restarted = [group.id for group in config.groups if group.restart or group.restart_when is not None]
@@ -187,7 +186,7 @@ def key_fault(name: str, modes: Mapping[str, tuple[int, int]], daemon_id: int) -
             what = f"{name}: other users than root can change {path}"
             if owner in owners and not mode & (stat.S_IWGRP | stat.S_IWOTH):
                 what = f"{name}: other users can read {path}"
-            return fail(Check.HOSTS, what, _rights(path, *(_OF_KEY if is_key else _OF_OTHERS)))
+            return fail(Check.HOSTS, what, rights(path, *(_OF_KEY if is_key else _OF_OTHERS)))
     return None
 
 
@@ -200,17 +199,19 @@ def files_fault(host: RemoteHost, settings: Path = SETTINGS) -> Finding | None:
         return fail(Check.HOSTS, f"{name}: this bridge has no usable key for it", add)
     if files.host_key is None:
         return fail(Check.HOSTS, f"{name}: the key of the host was never accepted, or is damaged", add)
-    modes = {}
-    for path in (key_file(name, settings), known_hosts_file(name, settings)):
-        found = path.stat()
-        modes[str(path)] = found.st_uid, stat.S_IMODE(found.st_mode)
-    with suppress(KeyError):  # another check reports that there is no such group
+    key, known = key_file(name, settings), known_hosts_file(name, settings)
+    folder_status, key_status, known_status = key.parent.stat(), key.stat(), known.stat()
+    modes = {
+        str(path): (found.st_uid, stat.S_IMODE(found.st_mode))
+        for path, found in ((key, key_status), (known, known_status))
+    }
+    try:
         daemon = pwd.getpwnam(DAEMON_USER)
-        key = key_file(name, settings)
-        return key_fault(name, modes, daemon.pw_uid) or closed_fault(
-            name, {str(at): at.stat() for at in (key.parent, key)}, (daemon.pw_uid, daemon.pw_gid)
-        )
-    return None
+    except KeyError:  # another check reports that there is no such user
+        return None
+    return key_fault(name, modes, daemon.pw_uid) or closed_fault(
+        name, {str(key.parent): folder_status, str(key): key_status}, (daemon.pw_uid, daemon.pw_gid)
+    )
 
 
 def closed_fault(name: str, found: Mapping[str, os.stat_result], daemon: tuple[int, int]) -> Finding | None:
@@ -220,7 +221,7 @@ def closed_fault(name: str, found: Mapping[str, os.stat_result], daemon: tuple[i
         needed = stat.S_IRGRP | stat.S_IXGRP if is_folder else stat.S_IRUSR
         is_daemons = (status.st_gid == daemon[1]) if is_folder else (status.st_uid == daemon[0])
         if not is_daemons or status.st_mode & needed != needed:
-            advice = _rights(path, *(_OF_FOLDER if is_folder else _OF_KEY))
+            advice = rights(path, *(_OF_FOLDER if is_folder else _OF_KEY))
             return fail(Check.HOSTS, f"{name}: the daemon cannot read {path}", advice)
     return None
 
@@ -228,10 +229,6 @@ def closed_fault(name: str, found: Mapping[str, os.stat_result], daemon: tuple[i
 _OF_FOLDER: Final = f"root:{DAEMON_USER}", FOLDER_MODE
 _OF_KEY: Final = f"{DAEMON_USER}:root", KEY_MODE
 _OF_OTHERS: Final = "root:root", PUBLIC_MODE
-
-
-def _rights(path: str, owners: str, mode: int) -> str:
-    return f"run `sudo chown {owners} {path}` and `sudo chmod {mode:04o} {path}`"
 
 
 def _unused(name: str) -> Finding:

@@ -127,9 +127,16 @@ def reload() -> bool:
     """Have a running sshd read its settings, and return whether one accepts connections. Raises `Failure`."""
     if not BOOTED.exists():
         return False
-    for unit in UNITS:
-        if programs.run("systemctl", "--quiet", "is-active", unit).code == 0:
-            programs.checked("systemctl", "reload", unit)
-            return True
-    sockets = (unit.replace(".service", ".socket") for unit in UNITS)
-    return any(programs.run("systemctl", "--quiet", "is-active", each).code == 0 for each in sockets)
+    for unit in filter(_is_active, UNITS):
+        programs.checked("systemctl", "reload", unit)
+        return True
+    return is_listening()
+
+
+def is_listening() -> bool:
+    """Return whether an SSH server accepts connections, or systemd in its place. Raises `Failure`."""
+    return any(map(_is_active, (*UNITS, *(unit.replace(".service", ".socket") for unit in UNITS))))
+
+
+def _is_active(unit: str) -> bool:
+    return programs.run("systemctl", "--quiet", "is-active", unit).code == 0

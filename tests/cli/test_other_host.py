@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from hkswitch import control
+from hkswitch.backend import ssh_reasons
 from hkswitch.backend.ssh_command import SSH, host_folder
 from hkswitch.cli import actions, audit, check_hosts, diagnostics, logs, status
 from hkswitch.control import client
@@ -261,7 +262,7 @@ def test_a_machine_without_ssh_is_warned_once(settings: Path, monkeypatch: pytes
     monkeypatch.setattr(doctor_hosts, "files_fault", lambda _: None)
     monkeypatch.setattr(check_hosts, "SSH", str(settings / "none"))
     [(path, message)] = warnings()
-    assert (path, message.partition("; ")[2]) == ("hosts", check_hosts.INSTALL_SSH)
+    assert (path, message.partition("; ")[2]) == ("hosts", ssh_reasons.INSTALL_SSH)
 
 
 def test_check_notes_a_host_without_groups_and_looks_up_nothing_of_the_others(tmp_path: Path) -> None:
