@@ -8,6 +8,7 @@ import yaml
 
 from bench.figures import OURS
 from bench.switches import Switch
+from hkswitch.model.installation import HELPER_SLICE
 from tests.host.machine import ADDRESS, Host, eventually
 
 
@@ -20,7 +21,11 @@ class Bridge(Protocol):
 
     @property
     def service(self) -> str:
-        """The unit whose cgroup contains all its processes."""
+        """The unit that starts and stops it."""
+
+    @property
+    def cgroups(self) -> tuple[str, ...]:
+        """The units whose cgroups contain all its processes."""
 
     @property
     def port(self) -> int:
@@ -38,6 +43,7 @@ class Hkswitch:
 
     who: ClassVar[str] = OURS
     service: ClassVar[str] = "hkswitch.service"
+    cgroups: ClassVar[tuple[str, ...]] = (service, HELPER_SLICE)
     port: ClassVar[int] = 51826
 
     def configure(self, host: Host, switches: Sequence[Switch]) -> None:

@@ -37,7 +37,7 @@ class Rounds:
 FULL: Final = Rounds(
     blocks=2,
     taps=15,
-    requests=8,
+    requests=4,
     reads=40,
     events=5,
     starts=4,
@@ -85,7 +85,7 @@ class Run:
             await switching.taps(self.host, bridge, controller, rounds.taps, figures)
             await reading.reads(bridge.who, controller, FEW, rounds.reads, figures)
             await slow_start.starts(self.host, bridge, controller, rounds.slow_starts, figures)
-            figures.add("memory-3", bridge.who, memory.mib(self.host, bridge.service))
+            figures.add("memory-3", bridge.who, memory.mib(self.host, bridge.cgroups))
             await self._starts(phone, controller, FEW)
 
     async def many(self, phone: Phone) -> None:
@@ -97,7 +97,7 @@ class Run:
                 await switching.at_once(self.host, bridge, controller, MANY, figures)
             await reading.reads(bridge.who, controller, MANY, rounds.requests, figures)
             await reading.processes(self.host, bridge.who, controller, MANY, figures)
-            figures.add(f"memory-{len(MANY)}", bridge.who, memory.mib(self.host, bridge.service))
+            figures.add(f"memory-{len(MANY)}", bridge.who, memory.mib(self.host, bridge.cgroups))
             await self._starts(phone, controller, MANY)
 
     async def events(self, phone: Phone, interval_seconds: float = 0) -> None:
@@ -110,20 +110,20 @@ class Run:
 
     async def idle(self, phone: Phone) -> None:
         """Measure a hundred idle switches, after reads that fill a polling peer's cache."""
-        service, window_seconds = phone.bridge.service, self.rounds.idle_seconds
+        cgroups, window_seconds = phone.bridge.cgroups, self.rounds.idle_seconds
         who, figures = phone.bridge.who, self.figures
         self.progress.part(f"{who}: {len(MANY)} switches, idle for {window_seconds:g} s")
         async with phone.serving(MANY) as controller:
             await reading.reads(who, controller, MANY, self.rounds.requests, figures)
-            idle_seconds = await idle.seconds_a_minute(self.host, service, window_seconds, self.progress)
+            idle_seconds = await idle.seconds_a_minute(self.host, cgroups, window_seconds, self.progress)
             figures.add("idle", who, idle_seconds)
 
     async def beside_changes(self, phone: Phone) -> None:
         """Measure a hundred idle switches while other units change."""
-        service, window_seconds = phone.bridge.service, self.rounds.idle_seconds
+        cgroups, window_seconds = phone.bridge.cgroups, self.rounds.idle_seconds
         self.progress.part(f"{phone.bridge.who}: {idle.CHANGES_A_SECOND} changes per second of other units")
         async with phone.serving(MANY):
-            used_seconds = await idle.beside_changes(self.host, service, window_seconds, self.progress)
+            used_seconds = await idle.beside_changes(self.host, cgroups, window_seconds, self.progress)
             self.figures.add("beside-changes", phone.bridge.who, used_seconds / 60 * 100)
 
     async def programs(self, phone: Phone) -> None:

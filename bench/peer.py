@@ -83,6 +83,7 @@ class Homebridge:
 
     polling: bool = False
     service: ClassVar[str] = "homebridge.service"
+    cgroups: ClassVar[tuple[str, ...]] = (service,)
     port: ClassVar[int] = 51827
 
     @property

@@ -69,7 +69,7 @@ async def _point(run: Run, phone: Phone, switches: Sequence[Switch], where: str)
             act = switching.write_action(controller, switches[:1])
             await _on_and_off(run, act, switches[:1], bridge.who, where)
             figures.add(f"growth-read-{where}", bridge.who, await reading.took_ms(controller, names))
-        figures.add(f"growth-memory-{where}", bridge.who, memory.mib(host, bridge.service))
+        figures.add(f"growth-memory-{where}", bridge.who, memory.mib(host, bridge.cgroups))
         for _ in range(STARTS):
             start_ms = await phone.restarted(controller, switches)
             figures.add(f"growth-start-{where}", bridge.who, start_ms)

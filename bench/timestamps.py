@@ -31,10 +31,9 @@ def started(host: Host, service: str) -> float:
     return int(moment) / 1e6
 
 
-def cpu_ms(host: Host, service: str) -> float:
-    """Return the CPU time used so far by all processes of a service."""
-    [used] = _shown(host, "CPUUsageNSec", (service,))
-    return int(used) / 1e6
+def cpu_ms(host: Host, units: Sequence[str]) -> float:
+    """Return the CPU time used so far by all processes of these units; a unit that is not there used none."""
+    return sum(int(used) for used in _shown(host, "CPUUsageNSec", units) if used.isdigit()) / 1e6
 
 
 def _shown(host: Host, name: str, units: Sequence[str]) -> list[str]:

@@ -1,20 +1,24 @@
-"""The memory of a service: private pages, and a proportional share of shared ones."""
+"""The memory of a bridge: private pages, and a proportional share of shared ones."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.host.machine import Host
 
 
-def mib(host: Host, service: str) -> float:
-    """Return the PSS of all processes in the cgroup."""
-    processes = processes_of(host, service)
-    assert processes, f"{service} has no process"
-    return sum(map(pss_kib, processes)) / 1024
+def mib(host: Host, units: Sequence[str]) -> float:
+    """Return the PSS of all processes in the cgroups of these units."""
+    total_kib = 0
+    for unit in units:
+        processes = processes_of(host, unit)
+        assert processes, f"{unit} has no process"
+        total_kib += sum(map(pss_kib, processes))
+    return total_kib / 1024
 
 
-def processes_of(host: Host, service: str) -> list[str]:
-    """Return the PIDs of all processes in the cgroup."""
-    cgroup = host.show(service, "ControlGroup")
+def processes_of(host: Host, unit: str) -> list[str]:
+    """Return the PIDs of all processes in the cgroup of a unit."""
+    cgroup = host.show(unit, "ControlGroup")
     tree = Path(f"/proc/{host.leader}/root/sys/fs/cgroup{cgroup}")
     return [pid for procs in tree.rglob("cgroup.procs") for pid in procs.read_text().split()]
 

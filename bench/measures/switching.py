@@ -31,9 +31,9 @@ class Timing:
 async def taps(host: Host, bridge: Bridge, controller: Controller, rounds: int, figures: Figures) -> None:
     """Measure one unit, and a group of three. The first round only warms up the caches."""
     for counted in [Figures(), *[figures] * rounds]:
-        before_ms = timestamps.cpu_ms(host, bridge.service)
+        before_ms = timestamps.cpu_ms(host, bridge.cgroups)
         _add(counted, bridge.who, 1, await on_and_off(host, (ONE,), write_action(controller, (ONE,))))
-        taken_ms = timestamps.cpu_ms(host, bridge.service) - before_ms
+        taken_ms = timestamps.cpu_ms(host, bridge.cgroups) - before_ms
         counted.add("tap-cpu", bridge.who, taken_ms / len(ACTIONS))
         _add(counted, bridge.who, 3, await on_and_off(host, (THREE,), write_action(controller, (THREE,))))
 
