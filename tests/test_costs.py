@@ -343,10 +343,10 @@ async def test_a_change_from_outside_calls_nothing(controller: Controller, fake:
 DAEMON = """\
 import asyncio, json, os, signal, sys
 from pathlib import Path
-from hkswitch.daemon import service
+from hkswitch.daemon import launch, service
 
 config_file, folder, *command = sys.argv[1:]
-service.sudo_command = lambda: tuple(command)
+launch.sudo_command = lambda: tuple(command)
 
 class Looking(service._Service):
     def serving(self, config, place, bridge, trouble):
@@ -355,7 +355,8 @@ class Looking(service._Service):
         print(json.dumps({"modules": sorted(sys.modules), "libraries": libraries}), flush=True)
 
 service._Service = Looking
-asyncio.run(service.run(Path(config_file), Path(folder)))
+launched = launch.launch(Path(config_file), Path(folder))
+asyncio.run(service.run(Path(config_file), Path(folder), launched))
 """
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import click
 
 from hkswitch import __version__
-from hkswitch.backend.helper_transport import sudo_command
+from hkswitch.backend.sudo_command import sudo_command
 from hkswitch.cli import status
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.layout import say

@@ -8,7 +8,7 @@ import click
 
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.options import config_option, examples, state_option
-from hkswitch.daemon import logs, service
+from hkswitch.daemon.launch import launch
 
 _OFF: Final = {"", "0", "no", "false", "off"}
 """Values of HKSWITCH_DEBUG; a misspelled one must not keep the bridge from starting."""
@@ -27,8 +27,11 @@ def run(config_file: Path, state_folder: Path, *, verbose: bool) -> None:
 
     SIGUSR1 turns the debug log on and off: `sudo systemctl kill --kill-whom=main -s USR1 hkswitch`.
     """
+    launched = launch(config_file, state_folder)
+    from hkswitch.daemon import logs, service  # noqa: PLC0415 -- slow: the helper starts meanwhile
+
     logs.begin(os.environ, verbose=verbose or is_on(os.environ.get("HKSWITCH_DEBUG", "")))
-    in_event_loop(service.run(config_file, state_folder))
+    in_event_loop(service.run(config_file, state_folder, launched))
 
 
 def is_on(value: str) -> bool:
