@@ -1,10 +1,9 @@
 """The events and decisions of a group's restart rule. Pure: values only."""
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-if TYPE_CHECKING:  # `hkswitch status` reads `GIVEN_UP`, and needs no groups
-    from hkswitch.model.group import RestartWhen
-    from hkswitch.model.unit_state import Sample
+from hkswitch.model.group import RestartWhen
+from hkswitch.model.unit_state import Sample
 
 GIVEN_UP: Final = "gave up"
 """How the description of a rule that tries no more begins."""
@@ -15,7 +14,7 @@ GIVEN_UP: Final = "gave up"
 class Sampled(NamedTuple):
     """The resources of the group, and whether it is `GroupState.ON` now."""
 
-    sample: "Sample"
+    sample: Sample
     is_on: bool
 
 
@@ -28,7 +27,7 @@ class RestartEnded(NamedTuple):
 class RuleChanged(NamedTuple):
     """A reload changed the rule, or the members of the group."""
 
-    limits: "RestartWhen"
+    limits: RestartWhen
     members: tuple[str, ...]
 
 
