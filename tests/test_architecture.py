@@ -147,10 +147,7 @@ ONLY_IN = {
     "click": {
         str(module.relative_to(ROOT / "hkswitch")) for module in MODULES if module.parent.name == "cli"
     },
-    "rich": {
-        f"cli/{name}.py"
-        for name in ("doctor", "group_table", "host_table", "layout", "render", "rich_console")
-    },
+    "rich": {f"cli/{name}.py" for name in ("doctor", "layout", "render", "rich_console", "styled")},
     "ifaddr": {"network/addresses.py"},
     # Of these, only the first is part of a daemon, and it waits for no process.
     "subprocess": {

@@ -9,7 +9,7 @@ import asyncio
 import platform
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -158,7 +158,9 @@ def _group_lines(group: Group) -> Iterator[str]:
     place = f"{group.elsewhere}" if group.elsewhere else actions  # the config there has the actions
     yield f"group {group.id} ({group.name}): {group.type}, {place}{restart}{sensor}"
     if group.restart_when:
-        limits = (f"{key} {value}" for key, value in asdict(group.restart_when).items() if value is not None)
+        limits = (
+            f"{key} {value}" for key, value in group.restart_when._asdict().items() if value is not None
+        )
         yield f"  restart_when: {', '.join(limits)}"
     if group.units:
         yield f"  units: {' '.join(group.units)}"

@@ -57,7 +57,9 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy_subcommands={
-        "status": LazyCommand("hkswitch.cli.status:status", "Show each group with its units and containers"),
+        "status": LazyCommand(
+            "hkswitch.cli.status_command:status", "Show each group with its units and containers"
+        ),
         "start": LazyCommand("hkswitch.cli.actions:start", "Start groups"),
         "stop": LazyCommand("hkswitch.cli.actions:stop", "Stop groups"),
         "restart": LazyCommand("hkswitch.cli.actions:restart", "Restart running groups"),

@@ -40,7 +40,7 @@ _COMMANDS: Final = (
     "hkswitch.cli.remove",
     "hkswitch.cli.render",
     "hkswitch.cli.run",
-    "hkswitch.cli.status",
+    "hkswitch.cli.status_command",
     "hkswitch.cli.unpair",
     "hkswitch.daemon.service",
     "hkswitch.systemd.units",
