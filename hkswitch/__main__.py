@@ -47,6 +47,10 @@ def _program(arguments: list[str]) -> Callable[[], NoReturn]:
     """Import what the arguments need."""
     from hkswitch.cli import entry  # noqa: PLC0415 -- see above
 
+    if arguments == ["run"]:
+        from hkswitch.cli.run import run  # noqa: PLC0415
+
+        return partial(entry.run, run)
     if arguments[:1] == ["status"]:
         from hkswitch.cli import status  # noqa: PLC0415
 

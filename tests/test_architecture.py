@@ -68,7 +68,7 @@ MODULE_MAY_IMPORT = {
     "cli/render.py": {"cli", "control", "model", "protocol"},
     "cli/reset.py": {"cli", "control", "doctor", "hap", "model"},
     "cli/restore.py": {"backup", "cli", "control", "daemon", "doctor", "editing", "hap", "model"},
-    "cli/run.py": {"cli", "daemon"},
+    "cli/run.py": {"cli", "control", "daemon", "model"},
     "cli/state_folder.py": {"control", "hap", "model"},
     "cli/status.py": {"cli", "containers", "control", "model", "protocol", "systemd"},
     "cli/unpair.py": {"cli", "control", "hap", "model", "protocol"},

@@ -455,6 +455,32 @@ def rooms(names: set[str]) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("hkswitch.")}
 
 
+STARTING = """\
+import json, sys
+from pathlib import Path
+from hkswitch.cli import run
+from hkswitch.daemon import launch
+
+def spawn(command):
+    print(json.dumps(sorted(sys.modules)))
+    sys.exit()
+
+launch.spawn = spawn
+run.run(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_the_daemon_starts_its_helper_before_it_imports_what_is_slow(tmp_path: Path) -> None:
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(CONFIG)
+    command = (sys.executable, "-c", STARTING, config_file, tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    names = set(json.loads(done.stdout))
+    assert foreign({name.partition(".")[0] for name in names}) - {"cython_runtime"} == {"yaml"}
+    assert not names & {*WIDE, "logging"}
+    assert rooms(names) == {"backend", "cli", "control", "daemon", "model", "protocol"}
+
+
 def test_the_helper_imports_yaml_and_sdbus_of_others_and_its_own_rooms() -> None:
     found = imported("-m", "hkswitch.serviceswitch", "--version")
     assert foreign(found) == {"yaml", "sdbus"}

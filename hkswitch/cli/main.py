@@ -85,7 +85,7 @@ class LazyGroup(click.Group):
             "hkswitch.cli.restore:restore", "Restore the configuration, keys and pairings"
         ),
         "reset": LazyCommand("hkswitch.cli.reset:reset", "Give the bridge a new identity"),
-        "run": LazyCommand("hkswitch.cli.run:run", "Run the daemon (hkswitch.service does this)"),
+        "run": LazyCommand("hkswitch.cli.run_command:run", "Run the daemon (hkswitch.service does this)"),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples("hkswitch status", "sudo hkswitch restart fileserver", "sudo hkswitch pair"),

@@ -39,7 +39,7 @@ _COMMANDS: Final = (
     "hkswitch.cli.reload",
     "hkswitch.cli.remove",
     "hkswitch.cli.render",
-    "hkswitch.cli.run",
+    "hkswitch.cli.run_command",
     "hkswitch.cli.status_command",
     "hkswitch.cli.unpair",
     "hkswitch.daemon.service",
