@@ -31,6 +31,9 @@ class StyledText(NamedTuple):
         """The text alone."""
         return "".join(text for text, _ in self.parts)
 
+    def __str__(self) -> str:
+        return self.plain
+
     def __rich__(self) -> "Text":
         """Return the text for rich."""
         from rich.text import Text  # noqa: PLC0415 -- only where rich prints
