@@ -17,7 +17,7 @@ from contextlib import suppress  # noqa: E402
 from functools import partial  # noqa: E402
 from typing import NoReturn  # noqa: E402
 
-gc.disable()  # most commands end before there is garbage: docs/benchmarks.md, "Two shortcuts"
+gc.disable()  # most commands end before there is garbage: docs/benchmarks.md, "Three shortcuts"
 
 
 def main() -> None:

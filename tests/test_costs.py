@@ -499,23 +499,54 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         serving.terminate()
 
 
-@pytest.mark.parametrize(
-    ("options", "packages"),
-    [(("--json",), {"click"}), ((), {"click", "rich"})],
-    ids=["json", "table"],
-)
-def test_status_imports_what_it_shows_with_and_no_bus_and_no_homekit(
-    demo: Path, options: tuple[str, ...], packages: set[str]
-) -> None:
-    found = imported(HKSWITCH, "status", "--state-dir", demo, *options)
-    assert foreign(found) == packages
+AS_OF_THE_SERVICE = """\
+import sys
+from pathlib import Path
+from hkswitch import __main__, control
+control.RUNTIME_FOLDER = Path(sys.argv.pop())
+__main__.main()
+"""
+"""Runs the program with the daemon of a folder as that of the service."""
+
+SLOW = {
+    "argparse",
+    "ast",
+    "dataclasses",
+    "datetime",
+    "inspect",
+    "logging",
+    "shutil",
+    "subprocess",
+    "threading",
+}
+"""Also of the standard library, what a request to the daemon does without."""
+
+OF_JSON = {
+    *("__main__", "openssl", "cli", "cli.entry", "cli.layout", "cli.status"),
+    *("control", "control.client", "control.peer_credentials"),
+    *("model", "model.config_file", "model.errors", "model.installation", "model.printable"),
+    *("model.unit_state", "protocol", "protocol.alert_report", "protocol.control", "protocol.credentials"),
+    *("protocol.host_report", "protocol.json_fields", "protocol.json_lines", "protocol.report"),
+}
+OF_THE_TABLE = {
+    *("cli.group_table", "cli.health", "cli.host_table", "cli.render", "cli.styled", "control.words"),
+}
+
+
+@pytest.mark.parametrize("options", [("--json",), (), ("web",)], ids=["json", "table", "group"])
+def test_status_imports_neither_click_nor_rich_and_no_group(demo: Path, options: tuple[str, ...]) -> None:
+    found = imported("-c", AS_OF_THE_SERVICE, "status", *options, demo)
+    assert foreign(found) == set()
+    assert not found & (WIDE | SLOW)
+    ours = {name.removeprefix("hkswitch.") for name in found if name.startswith("hkswitch.")}
+    assert ours == (OF_JSON if options == ("--json",) else OF_JSON | OF_THE_TABLE)
+
+
+@pytest.mark.parametrize("command", ["status", "start"])
+def test_options_need_click_but_no_group_no_bus_and_no_homekit(demo: Path, command: str) -> None:
+    words = ("web",) if command == "start" else ()
+    found = imported(HKSWITCH, command, "--state-dir", demo, *words)
+    assert foreign(found) == {"click"}
     assert not found & WIDE
-    assert not rooms(found) & {
-        "backend",
-        "daemon",
-        "doctor",
-        "hap",
-        "network",
-        "serviceswitch",
-        "systemd",
-    }
+    assert "hkswitch.model.group" not in found
+    assert rooms(found) == {"__main__", "cli", "control", "model", "openssl", "protocol"}

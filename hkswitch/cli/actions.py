@@ -194,16 +194,16 @@ def _not_here(group_id: str, known: "Mapping[str, Group]") -> Exit:
 
 
 def _start_helper(action: Action, group_id: str, *, wait: bool) -> "subprocess.Popen[bytes]":
-    from hkswitch.backend.sudo_reasons import HELPER_PROGRAM  # noqa: PLC0415 -- the daemon usually runs
+    from hkswitch.backend.sudo_reasons import HELPER  # noqa: PLC0415 -- the daemon usually runs
 
-    argv = (HELPER_PROGRAM, action, group_id)
+    argv = (HELPER[0], action, group_id)
     # TRUST: it runs as root, and inherits nothing from the user's environment.
     # With --no-wait, it goes on when this terminal is closed.
     try:
         return subprocess.Popen(argv, env=CHILD_ENVIRONMENT, start_new_session=not wait)
     except OSError as error:
         why = error.strerror or error
-        raise Failure(f"cannot start {HELPER_PROGRAM}: {why}; is hkswitch installed?") from error
+        raise Failure(f"cannot start {HELPER[0]}: {why}; is hkswitch installed?") from error
 
 
 def _end_of(helper: "subprocess.Popen[bytes]", deadline_seconds: float | None) -> Exit:

@@ -116,6 +116,9 @@ def run(doing: Callable[[], Any]) -> NoReturn:
     try:
         try:
             sys.exit(doing())
+        except KeyboardInterrupt:
+            say("", err=True)  # as click does: the terminal has shown ^C without a new line
+            raise
         finally:
             sys.stdout.flush()
     except ReaderGone as failure:  # as in `hkswitch status | head -1`
@@ -127,7 +130,6 @@ def run(doing: Callable[[], Any]) -> NoReturn:
         _print_error(f"hkswitch: cannot continue: {reason_of(error)}")
         sys.exit(Exit.UNAVAILABLE)
     except KeyboardInterrupt:
-        say("", err=True)  # the terminal has printed ^C without a new line
         sys.exit(INTERRUPTED)
 
 

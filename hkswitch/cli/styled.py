@@ -17,6 +17,9 @@ _CODES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": 
 """Select Graphic Rendition (ECMA-48, 8.3.117)."""
 _COLORS: Final = frozenset({"red", "green", "yellow"})
 
+_DUMB: Final = frozenset({"dumb", "unknown"})
+"""Values of TERM, in lower case."""
+
 
 class StyledText(NamedTuple):
     """A text whose parts have styles: words like `bold red`; empty for none. It may have several lines."""
@@ -27,6 +30,9 @@ class StyledText(NamedTuple):
     def plain(self) -> str:
         """The text alone."""
         return "".join(text for text, _ in self.parts)
+
+    def __str__(self) -> str:
+        return self.plain
 
     def __rich__(self) -> "Text":
         """Return the text for rich."""
@@ -85,9 +91,6 @@ class StyledOutput:
         if not codes:
             return part
         return "\n".join(line and f"\x1b[{codes}m{line}\x1b[0m" for line in part.split("\n"))
-
-
-_DUMB: Final = frozenset({"dumb", "unknown"})
 
 
 def _is_terminal(stream: TextIO) -> bool:

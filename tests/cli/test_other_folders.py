@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch import control
+from hkswitch.backend import sudo_reasons
 from hkswitch.cli import actions, status
 from hkswitch.control import SOCKET_NAME
 from hkswitch.control.client import NoDaemon, Unreachable
@@ -36,7 +37,7 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What root's helper was asked for; it is another program here, and this user is root for the command."""
     asked, program = tmp_path / "asked", tmp_path / "helper"
     written(program, f'echo "$@" >>{asked}')
-    monkeypatch.setattr(actions, "HELPER", (str(program),))
+    monkeypatch.setattr(sudo_reasons, "HELPER", (str(program),))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(control, "RUNTIME_FOLDER", tmp_path / "run")  # where no service listens
     return asked
