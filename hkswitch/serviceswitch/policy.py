@@ -97,6 +97,10 @@ class TrustedConfig:
             self._config, self._contents = config, contents
         return self._config
 
+    def share_reads(self) -> None:
+        """From now on, read the file once for requests that have arrived together; needs an event loop."""
+        self._read = trusted_files.SharedRead(self._read)
+
     def examine(self, group: Group, program: str) -> None:
         """Refuse a program that root would run, and that others can have written; raises `Untrusted`."""
         # TRUST: what runs as another user gets that user's rights and no more, so root need not trust the
