@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from hkswitch.model.config import Config, parse
 from hkswitch.model.errors import Exit, Failure
@@ -30,15 +30,13 @@ class Refusal(Failure):
     exit_code = Exit.DENIED
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(NamedTuple):
     """Permission to act on exactly the units of this group, or by its commands."""
 
     group: Group
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(NamedTuple):
     """A denial and its reason."""
 
     reason: str
@@ -132,8 +130,7 @@ class ActionRecord:
     """Whether a newer request replaced it, which is no failure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """The policy, which decides on requests and audits each decision and its outcome."""
 
     config: TrustedConfig
