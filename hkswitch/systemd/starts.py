@@ -18,6 +18,7 @@ from hkswitch.model.unit_state import Action, ActiveState, JobResult, LoadState,
 from hkswitch.systemd import outcome
 from hkswitch.systemd.connection import SYSTEMD, BusConnection, sentence
 from hkswitch.systemd.interface import MANAGER_PATH, SERVICE_INTERFACE, UNIT_INTERFACE, Manager
+from hkswitch.systemd.jobs import together
 from hkswitch.systemd.outcome import NEEDS_CONFIRMATION, StartHistory, UnitSnapshot, invocation_of, reason
 from hkswitch.systemd.signals import Signals
 
@@ -78,14 +79,14 @@ class Starts:
         referenced: list[str] = []
         starts: dict[str, Start] = {}
         try:
-            await asyncio.gather(*(self._reference(unit, referenced) for unit in units))
+            await together(self._reference(unit, referenced) for unit in units)
             async with self._signals.matching_services():
                 await self._begin(starts, {unit: _path_of(unit) for unit in referenced})
                 yield starts
         finally:
             for start in starts.values():
                 self._forget(start)
-            await asyncio.gather(*(self._unreference(unit) for unit in referenced))
+            await together(self._unreference(unit) for unit in referenced)
 
     async def outcome(
         self, start: Start, asked: str, action: Action, ended: tuple[str, JobResult], confirm_seconds: float
@@ -180,7 +181,7 @@ class Starts:
         # The rows are older than signals from here on, and newer than all before. A unit that is started
         # between the two reads has the former run and a later state; its signal then tells of the new run.
         listing = self._connection.call_or_lose(self._manager.list_units_by_names([*paths]))
-        runs, rows = await asyncio.gather(asyncio.gather(*map(self.invocation, paths)), listing)
+        runs, rows = await asyncio.gather(together(map(self.invocation, paths)), listing)
         aliases: dict[str, str] = {}
         for unit, run, row in zip(paths, runs, rows, strict=True):
             _, _, load, active, sub, _, path, *job, job_path = row
