@@ -62,7 +62,7 @@ def permit(action: Action | str, group_id: str, token: str | None, config: Confi
 
 
 class TrustedConfig:
-    """The config as root reads it, anew for each request, so that changes to the file take effect at once."""
+    """The config as root reads it, after each request arrived, so that changes to the file count at once."""
 
     def __init__(
         self,
