@@ -120,7 +120,8 @@ def calls(fake: FakeSystemd) -> Counter[tuple[str, ...]]:
 
 def starting(method: str, units: Sequence[str]) -> Counter[tuple[str, ...]]:
     """What a start of units that do no more than that costs: five calls each, and one for all."""
-    steps = (("RefUnit",), ("read", UNIT), (method,), ("read", SERVICE, "Type"), ("UnrefUnit",))
+    run, kind = ("read", UNIT, "InvocationID"), ("read", SERVICE, "Type")
+    steps = (("RefUnit",), run, (method,), kind, ("UnrefUnit",))
     each = Counter((word, unit, *rest) for unit in units for word, *rest in steps)
     return each + Counter([("ListUnitsByNames", *units)])
 

@@ -4,6 +4,7 @@ import _signal  # type: ignore[import-not-found] # built in: the import of `sign
 
 _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C prints no traceback
 
+import gc  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 from contextlib import suppress  # noqa: E402
@@ -16,8 +17,10 @@ def main() -> int:
     sys.unraisablehook = lambda _: None  # no traceback if the event loop cannot be created
     try:
         openssl.leave_out()
+        gc.disable()  # imports make nothing but what stays: looking for garbage took 5 of 106 ms
         from hkswitch.serviceswitch.main import main as run  # noqa: PLC0415 -- root needs no OpenSSL
 
+        gc.enable()
         return run()
     except (ImportError, OSError, MemoryError, SystemError) as error:  # the caller's resource limits
         with suppress(OSError):

@@ -5,6 +5,7 @@ have received its end of the pipe or socket, so the helper asks systemd for the 
 run.
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -33,6 +34,8 @@ class DaemonRun:
         self._pid = peer_pid
         self._is_required = is_required
         self._is_in_session = is_in_session
+        self._question: asyncio.Task[int] | None = None
+        """What is about to be asked."""
 
     async def begin(self, main_process: MainProcess) -> None:
         """Record the run in which sudo started this process, before it leaves the daemon's cgroup.
@@ -47,11 +50,20 @@ class DaemonRun:
             self._pid = os.getsid(0) if self._is_in_session() else pid
 
     async def require(self, main_process: MainProcess) -> None:
-        """Raise `Refusal` unless this is the current run, or `BusUnavailable` if systemd does not answer."""
+        """Raise `Refusal` unless this is the current run, or `BusUnavailable` if systemd does not answer.
+
+        Requests that arrive together share a question, which is asked after the last of them.
+        """
         if not self._is_required:
             return
-        pid = await main_process(DAEMON_UNIT)
+        if self._question is None:
+            self._question = asyncio.ensure_future(self._ask(main_process))
+        pid = await asyncio.shield(self._question)
         if not pid:
             raise Refusal(NOT_RUNNING)
         if pid != self._pid:
             raise Refusal(NOT_OF_THIS_RUN)
+
+    async def _ask(self, main_process: MainProcess) -> int:
+        self._question = None  # the answer may be older than later requests
+        return await main_process(DAEMON_UNIT)

@@ -112,6 +112,7 @@ class Dispatcher:
     ) -> None:
         """`write` sends lines to the daemon; `has_hung_up` tells whether it closed its writing end."""
         self._policy = policy
+        policy.config.share_reads()
         self._has_hung_up = has_hung_up
         self._states = UnsentStates()
         self._replies = ReplyWriter(write, self._states)
@@ -172,13 +173,13 @@ class Dispatcher:
                 self._policy.audit.denied(Denial(TOO_MANY_REQUESTS, action, message.group))
                 self._replies.send(Refused(message.id, TOO_MANY_REQUESTS))
             case Request() | Alert():
-                self.observation.read_config()
                 self._requests += 1
                 self._spawn(self._answer(message))
 
     async def _answer(self, request: Request | Alert) -> None:
         """Carry out a request, if it is allowed, and reply with its results."""
         try:
+            self.observation.read_config()
             results = await (self._alert(request) if isinstance(request, Alert) else self._do(request))
         except OutputUnwritable:
             raise

@@ -59,8 +59,7 @@ class ServiceManager(MemberManager, Protocol):
         """Run a command to its end; `begin` as above. Calls `begun` once systemd runs it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeOutcome:
+class ProbeOutcome(NamedTuple):
     """The result of a probe and a short reason. `denied`: its program is not trusted, and was not run."""
 
     result: ProbeResult

@@ -7,6 +7,7 @@ sent before the next line.
 
 import asyncio
 import fcntl
+import select
 import socket
 import sys
 import termios
@@ -29,8 +30,8 @@ READ_BY_JOURNALD_WITHIN_SECONDS: Final = 1.0
 FLUSH_WITHIN_SECONDS: Final = 3
 """When this process exits."""
 
-_READ_POLL_SECONDS: Final = (0.0005, 0.02)
-"""The first and the longest pause between checks whether journald has read a line."""
+_READ_POLL_SECONDS: Final = 0.01
+"""The pause between checks whether journald has read a line, if nothing reports that it has read."""
 
 Fields = Mapping[str, str]
 
@@ -50,10 +51,16 @@ class Journal:
         self._path = path
         self._queued: deque[Fields] = deque()
         self._held = ""
+        self._read: asyncio.Future[None] | None = None
+        """Done when journald has read all lines; None if nothing waits for that."""
 
     def __enter__(self) -> Self:
-        """Create the socket early, before the caller's resource limits can prevent it."""
+        """Create the descriptors early, before the caller's resource limits can prevent it."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        # The kernel reports a socket as writable each time that a datagram of it has been read (sock_wfree in
+        # net/core/sock.c), even if it was writable before: only an edge-triggered epoll sees that.
+        self._reads = select.epoll()
+        self._reads.register(self._socket, select.EPOLLOUT | select.EPOLLET)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,9 +68,10 @@ class Journal:
         self._held = ""
         deadline_seconds = time.monotonic() + FLUSH_WITHIN_SECONDS
         while not self._is_empty() and time.monotonic() < deadline_seconds:
-            time.sleep(_READ_POLL_SECONDS[0])
+            self._reads.poll(_READ_POLL_SECONDS)
         for fields in self._queued:
             print_error(fields["MESSAGE"])
+        self._reads.close()
         self._socket.close()
 
     def hold(self, why: str) -> None:
@@ -91,13 +99,25 @@ class Journal:
         """
         loop = asyncio.get_running_loop()
         deadline_seconds, is_sent = loop.time() + READ_BY_JOURNALD_WITHIN_SECONDS, False
-        pause_seconds, longest_seconds = _READ_POLL_SECONDS
         while not (is_sent := is_sent or self._is_sent(fields)) or self._is_unread():
             if loop.time() > deadline_seconds:
                 unread = f"journald did not read it within {READ_BY_JOURNALD_WITHIN_SECONDS:g} s"
                 raise NotRecorded(self._held or unread)
-            await asyncio.sleep(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, longest_seconds)
+            await asyncio.wait([self._reading(loop)], timeout=_READ_POLL_SECONDS)
+
+    def _reading(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Return what is done when journald has read all lines, unless it has done so already."""
+        if self._read is None:
+            self._read = loop.create_future()
+            loop.add_reader(self._reads, self._note_read)
+        return self._read
+
+    def _note_read(self) -> None:
+        self._reads.poll(0)  # first: what is read from now on is reported again
+        if self._read is not None and not self._is_unread():
+            self._read.set_result(None)
+            self._read = None
+            asyncio.get_running_loop().remove_reader(self._reads)
 
     def _is_sent(self, fields: Fields) -> bool:
         self._flush()

@@ -10,9 +10,8 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hkswitch import __version__
 from hkswitch.containers.engines import Engines
@@ -48,8 +47,7 @@ _TERMINATING: Final = (
 _SUSPENDING: Final = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """The identity of this process, and of its requester."""
 
     euid: int
@@ -221,7 +219,7 @@ async def _serve(policy: Policy, facts: Facts) -> int:
     run = DaemonRun(facts.requester.peer_pid, is_required=is_required, is_in_session=facts.is_in_session)
     silence_seconds = requester.REMOTE_SILENCE_SECONDS if facts.bridge else None
     lines, link = await requester.lines(silence_seconds), Link(lambda: _connect(run, own, policy.audit))
-    policy = replace(policy, admit=lambda: run.require(link.main_process), has_alerts=not facts.bridge)
+    policy = policy._replace(admit=lambda: run.require(link.main_process), has_alerts=not facts.bridge)
     dispatcher = Dispatcher(
         policy,
         link,

@@ -27,7 +27,7 @@ MOVED_WITHIN_SECONDS: Final = 2
 LINES_WAIT_SECONDS: Final = 1
 """How long lines wait for the move; after that, the helper refuses requests and answers pings."""
 
-_MOVE_POLL_SECONDS: Final = 0.005
+_MOVE_POLL_SECONDS: Final = 0.001
 
 
 def is_in_own_unit() -> bool:

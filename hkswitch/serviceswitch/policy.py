@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from hkswitch.model.config import Config, parse
 from hkswitch.model.errors import Exit, Failure
@@ -30,15 +30,13 @@ class Refusal(Failure):
     exit_code = Exit.DENIED
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(NamedTuple):
     """Permission to act on exactly the units of this group, or by its commands."""
 
     group: Group
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(NamedTuple):
     """A denial and its reason."""
 
     reason: str
@@ -64,7 +62,7 @@ def permit(action: Action | str, group_id: str, token: str | None, config: Confi
 
 
 class TrustedConfig:
-    """The config as root reads it, anew for each request, so that changes to the file take effect at once."""
+    """The config as root reads it, after each request arrived, so that changes to the file count at once."""
 
     def __init__(
         self,
@@ -97,6 +95,10 @@ class TrustedConfig:
             self._config, self._contents = config, contents
         return self._config
 
+    def share_reads(self) -> None:
+        """From now on, read the file once for requests that have arrived together; needs an event loop."""
+        self._read = trusted_files.SharedRead(self._read)
+
     def examine(self, group: Group, program: str) -> None:
         """Refuse a program that root would run, and that others can have written; raises `Untrusted`."""
         # TRUST: what runs as another user gets that user's rights and no more, so root need not trust the
@@ -128,8 +130,7 @@ class ActionRecord:
     """Whether a newer request replaced it, which is no failure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """The policy, which decides on requests and audits each decision and its outcome."""
 
     config: TrustedConfig

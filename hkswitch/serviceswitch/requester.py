@@ -9,8 +9,7 @@ import socket
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.installation import DAEMON_USER, HOST_NAME
@@ -33,8 +32,7 @@ MOST_FOR_A_BRIDGE: Final = 8
 TOO_LONG: Final = f"a request line is longer than {LONGEST_REQUEST_BYTES} bytes; exiting"
 
 
-@dataclass(frozen=True, slots=True)
-class Requester:
+class Requester(NamedTuple):
     """The process at the other end of standard input, as the kernel knows it.
 
     Over a socket, `peer_uid` and `peer_pid` are those of the process that connected.

@@ -80,19 +80,29 @@ class ReplyWriter:
         while True:
             await self._more.wait()
             self._more.clear()
-            while (line := self._next()) is not None:
-                reply, written = line
-                await self._write(encode_message(reply))
+            while lines := self._next_lines():
+                await self._write(b"".join(line for line, _ in lines))
                 if len(self._replies) <= MOST_QUEUED_REPLIES:
                     self._room.set()
-                if written is not None and not written.done():
-                    written.set_result(None)
+                for _, written in lines:
+                    if written is not None and not written.done():
+                        written.set_result(None)
 
     def _add(self, reply: Reply, written: asyncio.Future[None] | None) -> None:
         self._replies.append((reply, written))
         self._more.set()
         if len(self._replies) > MOST_QUEUED_REPLIES:
             self._room.clear()
+
+    def _next_lines(self) -> list[tuple[bytes, asyncio.Future[None] | None]]:
+        """Take the next lines, about as many as one write takes."""
+        lines: list[tuple[bytes, asyncio.Future[None] | None]] = []
+        room = select.PIPE_BUF
+        while room > 0 and (message := self._next()) is not None:
+            reply, written = message
+            lines.append((encode_message(reply), written))
+            room -= len(lines[-1][0])
+        return lines
 
     def _next(self) -> tuple[Reply, asyncio.Future[None] | None] | None:
         """Take the next message to write: the states that a request led to come before its result."""

@@ -4,10 +4,12 @@ A path is walked from `/` by descriptors, and owner and mode are checked on the 
 be swapped between a check and its use. The config is never read through a link.
 """
 
+import asyncio
 import os
 import pwd
 import stat
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Final
@@ -80,6 +82,25 @@ def read(path: str) -> bytes:
         return _contents(path, file)
     finally:
         os.close(file)
+
+
+class SharedRead:
+    """Reads a file once for all requests that have arrived together.
+
+    The event loop runs what was scheduled before the read, and then forgets the contents. So every request
+    that they decide had arrived before the read, and a change that was made before a request counts for it.
+    """
+
+    def __init__(self, read: Callable[[str], bytes]) -> None:
+        self._read = read
+        self._contents: dict[str, bytes] = {}
+
+    def __call__(self, path: str) -> bytes:
+        """Return the contents of a file; raises as `read` does."""
+        if path not in self._contents:
+            self._contents[path] = self._read(path)
+            asyncio.get_running_loop().call_soon(self._contents.clear)
+        return self._contents[path]
 
 
 def program(path: str, interpreters: int = MOST_INTERPRETERS) -> None:

@@ -1,9 +1,13 @@
-"""Awaits the results of systemd jobs. Does not use the bus."""
+"""Awaits the results of systemd jobs, and several calls together. Does not use the bus."""
 
 import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
 
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.unit_state import JobResult
+
+_Result = TypeVar("_Result")
 
 
 class Jobs:
@@ -53,3 +57,12 @@ class Jobs:
             if not future.done():
                 future.set_exception(error)
         self._waiting.clear()
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:
+    """Await all of these at the same time; a single one, as in most groups, needs no task of its own."""
+    match [*calls]:
+        case [call]:
+            return [await call]
+        case several:
+            return await asyncio.gather(*several)

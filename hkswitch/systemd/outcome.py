@@ -64,15 +64,14 @@ class StartHistory:
     def __post_init__(self) -> None:
         self.now = self.before
 
-    def begin(self, properties: Properties) -> None:
-        """Begin with properties that were read; a signal that came since the read was requested is newer."""
-        read = snapshot_of(properties)
+    def begin(self, read: UnitSnapshot, pending: str) -> None:
+        """Begin with what was read; a signal that came since the read was requested is newer."""
         if self.is_signaled:
             active, sub = self.now.state.active, self.now.state.sub
             state = UnitState(read.state.load, active, sub)
             read = UnitSnapshot(state, self.now.invocation or read.invocation)
         else:
-            self.pending = pending_job(properties)
+            self.pending = pending
         self.before = self.now = read
         self.went_down, self.starts = None, 0
         self.other_jobs.clear()

@@ -14,11 +14,12 @@ from typing import Any
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, JobResult, UnitResult
+from hkswitch.model.unit_state import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
 from hkswitch.systemd import outcome
 from hkswitch.systemd.connection import SYSTEMD, BusConnection, sentence
 from hkswitch.systemd.interface import MANAGER_PATH, SERVICE_INTERFACE, UNIT_INTERFACE, Manager
-from hkswitch.systemd.outcome import NEEDS_CONFIRMATION, StartHistory, invocation_of, reason
+from hkswitch.systemd.jobs import together
+from hkswitch.systemd.outcome import NEEDS_CONFIRMATION, StartHistory, UnitSnapshot, invocation_of, reason
 from hkswitch.systemd.signals import Signals
 
 
@@ -78,23 +79,14 @@ class Starts:
         referenced: list[str] = []
         starts: dict[str, Start] = {}
         try:
-            await asyncio.gather(*(self._reference(unit, referenced) for unit in units))
-            rows = await self._connection.call_or_lose(self._manager.list_units_by_names(referenced))
-            # An alias has the path of its unit.
-            for unit, (*_, path, _, _, _) in zip(referenced, rows, strict=True):
-                starts[unit] = Start(path, StartHistory(unit_at(path)))
-                self._by_path[path].append(starts[unit])
+            await together(self._reference(unit, referenced) for unit in units)
             async with self._signals.matching_services():
-                await self._signals.match_units({start.path for start in starts.values()})
-                # The read is older than signals from here on, and newer than all before.
-                await asyncio.gather(*(self._read(start) for start in starts.values()))
+                await self._begin(starts, {unit: _path_of(unit) for unit in referenced})
                 yield starts
         finally:
             for start in starts.values():
-                self._by_path[start.path].remove(start)
-                if not self._by_path[start.path]:
-                    del self._by_path[start.path]
-            await asyncio.gather(*(self._unreference(unit) for unit in referenced))
+                self._forget(start)
+            await together(self._unreference(unit) for unit in referenced)
 
     async def outcome(
         self, start: Start, asked: str, action: Action, ended: tuple[str, JobResult], confirm_seconds: float
@@ -180,9 +172,32 @@ class Starts:
             await self._connection.call(self._manager.ref_unit(unit))
             referenced.append(unit)
 
-    async def _read(self, start: Start) -> None:
-        with suppress(sdbus.SdBusBaseError):
-            start.history.begin(await self._connection.properties(start.path, UNIT_INTERFACE))
+    async def _begin(self, starts: dict[str, Start], paths: Mapping[str, str]) -> None:
+        """Watch and read units at these paths, and then those with an alias again: it is not their path."""
+        for unit, path in paths.items():
+            starts[unit] = Start(path, StartHistory(unit_at(path)))
+            self._by_path[path].append(starts[unit])
+        await self._signals.match_units({*paths.values()})
+        # The rows are older than signals from here on, and newer than all before. A unit that is started
+        # between the two reads has the former run and a later state; its signal then tells of the new run.
+        listing = self._connection.call_or_lose(self._manager.list_units_by_names([*paths]))
+        runs, rows = await asyncio.gather(together(map(self.invocation, paths)), listing)
+        aliases: dict[str, str] = {}
+        for unit, run, row in zip(paths, runs, rows, strict=True):
+            _, _, load, active, sub, _, path, *job, job_path = row
+            if path != paths[unit]:
+                self._forget(starts.pop(unit))
+                aliases[unit] = path
+                continue
+            read = UnitSnapshot(UnitState(LoadState(load), ActiveState(active), sub), run)
+            starts[unit].history.begin(read, job_path if job[0] else "")
+        if aliases:
+            await self._begin(starts, aliases)
+
+    def _forget(self, start: Start) -> None:
+        self._by_path[start.path].remove(start)
+        if not self._by_path[start.path]:
+            del self._by_path[start.path]
 
     async def _unreference(self, unit: str) -> None:
         with suppress(sdbus.SdBusBaseError, BusUnavailable):

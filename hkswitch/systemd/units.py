@@ -14,7 +14,7 @@ from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, BusConnection, owner_of_systemd, sentence
 from hkswitch.systemd.failure_reports import FailureObserver
 from hkswitch.systemd.interface import MANAGER_PATH, SERVICE_INTERFACE, UNIT_INTERFACE, Manager
-from hkswitch.systemd.jobs import Jobs
+from hkswitch.systemd.jobs import Jobs, together
 from hkswitch.systemd.lost_jobs import row_of, settled, sight_in
 from hkswitch.systemd.resources import measured
 from hkswitch.systemd.signals import Message, Signals
@@ -121,7 +121,7 @@ class Systemd:
         if action is Action.STOP:
             begin()
             stops = (self._queue(self._manager.stop_unit, unit) for unit in list(units)[::-1])
-            ends = await asyncio.gather(*stops)
+            ends = await together(stops)
             return tuple(end if isinstance(end, UnitResult) else UnitResult(end[0], end[2]) for end in ends)
         starts_unit = action is Action.START
         method = self._manager.start_unit if starts_unit else self._manager.try_restart_unit
@@ -130,7 +130,7 @@ class Systemd:
         async with self._starts.watching(asked) as starts:
             begin()
             runs = (self._start(method, unit, action, starts.get(unit), confirm_seconds) for unit in asked)
-            return tuple(await asyncio.gather(*runs))
+            return tuple(await together(runs))
 
     async def invocations(self, units: Iterable[str]) -> dict[str, str]:
         """Return the invocation ID of each running unit."""
@@ -274,6 +274,7 @@ class Systemd:
         if not subscription:
             subscription.append(asyncio.ensure_future(begin()))
             subscription[0].add_done_callback(lambda done: done.cancelled() or done.exception())
+        # Even if it has begun: an older request that has just called `begin` queues its jobs meanwhile.
         await asyncio.wait(subscription)
         if subscription[0].cancelled():  # by `close`: the waiting caller gets an error
             raise BusUnavailable("the connection was closed")

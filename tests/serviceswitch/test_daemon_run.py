@@ -112,6 +112,29 @@ async def test_of_other_users_nothing_is_required() -> None:
     assert systemd.asked == []
 
 
+async def test_requests_that_arrive_together_share_a_question_and_a_later_one_has_its_own() -> None:
+    run, answer = DaemonRun(77, is_required=True, is_in_session=lambda: False), asyncio.Event()
+    pids = [78, 77]
+
+    async def main_process(_: str) -> int:
+        pid = pids.pop()
+        await answer.wait()
+        return pid
+
+    together = [asyncio.ensure_future(run.require(main_process)) for _ in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the question is under way
+    later = asyncio.ensure_future(run.require(main_process))
+    together[0].cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    answer.set()
+    ends = await asyncio.gather(*together, later, return_exceptions=True)
+    assert isinstance(ends[0], asyncio.CancelledError)
+    assert ends[1:3] == [None, None]
+    assert str(ends[3]) == NOT_OF_THIS_RUN
+
+
 # The whole helper, on a private bus
 
 CONFIG: Final = "groups: {web: {units: [httpd]}}\n"
@@ -198,6 +221,20 @@ async def test_the_daemons_own_helper_acts_and_asks_systemd_once_for_each_act(
         (DAEMON_UNIT, "org.freedesktop.systemd1.Service", "MainPID")
     ]
     assert denials(journal) == []
+
+
+async def test_for_requests_in_one_write_systemd_is_asked_once_and_each_is_audited(
+    fake: FakeSystemd, journal: Journal, config_file: Path
+) -> None:
+    async with helper(config_file, "sudo") as talk:
+        assert (await talk.start_web())["type"] == "finished"
+        fake.reads.clear()
+        talk.writer.write(START * 20)
+        replies = [await talk.reply() for _ in range(40)]
+    assert sorted(reply["type"] for reply in replies) == ["accepted"] * 20 + ["finished"] * 20
+    assert len([read for read in fake.reads if read[0] == DAEMON_UNIT]) == 1
+    decisions = [line.get("HKSWITCH_DECISION") for line in journal.read_all()]
+    assert decisions.count("allowed") == 21
 
 
 @pytest.mark.parametrize("way", ["socket", "sudo"])

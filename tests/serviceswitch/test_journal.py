@@ -33,6 +33,17 @@ async def test_a_recorded_line_has_been_read(journal: Journal) -> None:
     assert messages(journal) == [*map(str, range(100))]
 
 
+async def test_what_has_been_read_is_noticed_before_the_next_check(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hkswitch.serviceswitch.journal._READ_POLL_SECONDS", 0.5)
+    with RealJournal(journal.path) as sending:
+        began_seconds = time.monotonic()
+        for number in range(20):
+            await sending.record(line(str(number)))
+    assert time.monotonic() - began_seconds < 20 * 0.5 / 2
+
+
 async def test_many_are_recorded_side_by_side(journal: Journal) -> None:
     with RealJournal(journal.path) as sending:
         await asyncio.gather(*(sending.record(line(str(number))) for number in range(500)))

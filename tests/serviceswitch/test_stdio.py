@@ -1,7 +1,9 @@
 """Writing to descriptors that the caller has made, and may have made badly."""
 
+import asyncio
 import os
 import pty
+import select
 import socket
 import subprocess
 import sys
@@ -11,7 +13,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from hkswitch.serviceswitch.stdio import OutputUnwritable, keep_replies_out_of_the_journal, print_error, write
+from hkswitch.protocol.helper import Pong, Refused, Reply, encode_message
+from hkswitch.serviceswitch.states import UnsentStates
+from hkswitch.serviceswitch.stdio import (
+    OutputUnwritable,
+    ReplyWriter,
+    keep_replies_out_of_the_journal,
+    print_error,
+    write,
+)
 
 
 @pytest.fixture
@@ -144,3 +154,20 @@ def test_nothing_takes_the_number_of_a_closed_standard_descriptor(closed: str) -
         "sys.exit(os.open(os.devnull, os.O_RDONLY) < 3 or not all(os.fstat(number) for number in range(3)))"
     )
     subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", code], check=True)
+
+
+async def test_replies_that_wait_together_are_one_write_of_about_a_pipes_buffer() -> None:
+    written: list[bytes] = []
+
+    async def take(data: bytes) -> None:
+        written.append(data)
+
+    replies = ReplyWriter(take, UnsentStates())
+    many: list[Reply] = [Pong(1), *[Refused(number, "x" * 500) for number in range(2, 10)]]
+    for reply in many:
+        replies.send(reply)
+    writing = asyncio.ensure_future(replies.keep_writing())
+    await asyncio.wait_for(replies.deliver(Pong(10)), 5)
+    writing.cancel()
+    assert b"".join(written) == b"".join(map(encode_message, [*many, Pong(10)]))
+    assert [len(data) >= select.PIPE_BUF for data in written] == [True, False]

@@ -1,5 +1,6 @@
 """Which files root believes; what needs root to be tried is in tests/host."""
 
+import asyncio
 import errno
 import os
 import stat
@@ -13,6 +14,7 @@ from hkswitch.model.errors import Exit
 from hkswitch.serviceswitch.trusted_files import (
     LARGEST_FILE_BYTES,
     NotThere,
+    SharedRead,
     Untrusted,
     _contents,
     read,
@@ -151,3 +153,30 @@ def test_a_file_that_is_too_large_or_endless_is_not_trusted(
         path.write_bytes(b"x" * (LARGEST_FILE_BYTES + 1))
     with opened(path) as file, pytest.raises(Untrusted, match=why):
         _contents(str(path), file)
+
+
+async def test_a_read_is_shared_by_what_was_scheduled_before_it_and_by_nothing_later() -> None:
+    contents, seen = [b"old"], list[bytes]()
+    shared, loop = SharedRead(lambda _: contents[0]), asyncio.get_running_loop()
+
+    def request() -> None:
+        seen.append(shared("config"))
+
+    def change() -> None:
+        contents[0] = b"new"
+        loop.call_soon(request)  # it arrives after the change
+
+    loop.call_soon(request)
+    loop.call_soon(change)
+    loop.call_soon(request)  # it arrived before the change
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert seen == [b"old", b"old", b"new"]
+
+
+async def test_a_refused_read_is_not_shared(tmp_path: Path) -> None:
+    shared, file = SharedRead(lambda path: Path(path).read_bytes()), tmp_path / "config.yaml"
+    with pytest.raises(FileNotFoundError):
+        shared(str(file))
+    file.write_bytes(b"there")
+    assert shared(str(file)) == b"there"

@@ -236,7 +236,7 @@ def test_a_story_begins_with_what_was_read_or_with_a_signal_that_came_meanwhile(
             active, sub, job, invocation, service = signal
             history.service_changed(service)
             history.changed(unit(active, sub, job, invocation))
-    history.begin(unit("active", "running", OURS, 1))
+    history.begin(snapshot_of(unit("active", "running", "", 1)), OURS)
     assert (history.now.state.active, history.pending) == (now, pending)
     assert history.before == history.now
     assert (history.starts, history.went_down, history.other_jobs, history.service) == (0, None, set(), {})

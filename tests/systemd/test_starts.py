@@ -97,6 +97,16 @@ async def test_what_needs_no_confirmation_is_not_waited_for(
     assert result == UnitResult(unit.name, JobResult.DONE)
 
 
+async def test_a_start_under_an_alias_is_judged_by_its_unit(systemd: Systemd, fake: FakeSystemd) -> None:
+    real = Unit("smbd.service", kind="simple", result="exit-code", status=7)
+    fake.reset(real)
+    fake.units["smb.service"] = real
+    run = asyncio.create_task(systemd.run(Action.START, ["smb.service"], AT_LENGTH_SECONDS))
+    await eventually(lambda: real.active == "active" and real.job is None)
+    fake.change("smbd.service", "failed", "failed")
+    assert await result_of(run) == (JobResult.FAILED, "exited with status 7")
+
+
 async def test_an_unmet_condition_is_named(systemd: Systemd, fake: FakeSystemd) -> None:
     fake.reset(Unit("a.service", kind="simple", condition=False))
     [result] = await systemd.run(Action.START, ["a.service"], AT_LENGTH_SECONDS)
