@@ -6,24 +6,26 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
 from dbus_fast import Message
 
 from hkswitch.backend.helper_host import HelperHost
-from hkswitch.backend.helper_session import HelperSession, Terms
+from hkswitch.backend.helper_session import SILENCE_SECONDS as HELPER_SILENCE_SECONDS
+from hkswitch.backend.helper_session import HelperSession, Terms, local_terms
 from hkswitch.backend.helper_transport import SudoTransport
 from hkswitch.backend.ssh_transport import SILENCE_SECONDS, SshTransport
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.elsewhere import Elsewhere, RemoteHost
 from hkswitch.model.group import Group
-from hkswitch.model.switch_events import Observed, RequestOrigin
+from hkswitch.model.switch_events import Observed, RequestOrigin, Tile
 from hkswitch.model.unit_state import Action, ActionResult, Sample
 from hkswitch.protocol.helper import HELPER_PROTOCOL
 from tests.conftest import child_processes
@@ -34,6 +36,7 @@ from tests.support.fake_systemd import SYSTEMD, UNIT, FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.helper import HelperProgram
 from tests.support.host_with_helper import ignore
+from tests.support.inprocess import ADMIN, MOST_TURNS, Fed, InProcess, Records
 from tests.support.ports import LOOPBACK, free_port
 from tests.world.loop import VirtualLoop
 
@@ -52,6 +55,8 @@ CONFIG = "groups:\n" + "".join(
     for group in GROUPS
 )
 SERVICE = f"{SYSTEMD}.Service"
+
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
@@ -249,19 +254,22 @@ async def test_a_tap_on_another_host_is_one_line_there_and_two_to_four_back(
 
 
 class Quiet:
-    """The transport to a helper in memory, which answers pings and reports nothing."""
+    """The transport to a helper in memory, which answers pings and reports the groups of this test, all off.
 
-    def __init__(self) -> None:
+    It keeps the requests, and leaves their answers to the test.
+    """
+
+    def __init__(self, terms: Terms, groups: Sequence[Group] = ()) -> None:
+        self.terms = terms
         self.lines = 0
-
-    @property
-    def terms(self) -> Terms:
-        return SshTransport(NAS).terms
+        self.requests: list[int] = []
+        """Their numbers."""
+        self._groups = groups
 
     async def open(self, session: HelperSession) -> "Quiet":
         self.session = session
         session.begin(self.take)
-        self.say(type="hello", version="1", protocol=HELPER_PROTOCOL)
+        self.say({"type": "hello", "version": "1", "protocol": HELPER_PROTOCOL})
         return self
 
     async def close(self) -> None:
@@ -279,41 +287,207 @@ class Quiet:
         self.lines += 1
         match json.loads(line):
             case {"ping": number}:
-                asyncio.get_running_loop().call_soon(lambda: self.say(type="pong", id=number))
-            case {"observe": epoch}:
-                asyncio.get_running_loop().call_soon(lambda: self.say(type="complete", epoch=epoch))
+                asyncio.get_running_loop().call_soon(self.say, {"type": "pong", "id": number})
+            case {"observe": _}:
+                told: list[Mapping[str, object]] = [
+                    {
+                        "type": "group",
+                        "epoch": 1,
+                        "group": group.id,
+                        "token": group.token,
+                        "units": group.units,
+                    }
+                    for group in self._groups
+                ]
+                told += [states(unit, "inactive", "dead") for group in self._groups for unit in group.units]
+                told.append({"type": "complete", "epoch": 1})
+                asyncio.get_running_loop().call_soon(self.say, *told)
+            case {"id": number}:
+                self.requests.append(number)
 
-    def say(self, **message: object) -> None:
-        self.session.receive(json.dumps(message).encode() + b"\n")
+    def say(self, *messages: Mapping[str, object]) -> None:
+        """Send lines that arrive together."""
+        self.session.receive(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
+
+
+def states(unit: str, active: str, sub: str) -> dict[str, object]:
+    row = [unit, "loaded", active, sub]
+    return {"type": "states", "epoch": 1, "units": [row], "probes": []}
+
+
+def succeeded(request: int) -> dict[str, object]:
+    return {"type": "finished", "id": request, "units": [], "superseded": False}
 
 
 class CountingLoop(VirtualLoop):
-    """A loop that counts how often it waits."""
+    """A loop that counts its turns, how often it waits, and the tasks and timers that are made."""
 
-    waits = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter[str]()
+        self.set_task_factory(self._made)
 
     def _pass(self, seconds: float | None) -> None:
-        self.waits += bool(seconds)
+        self.counts["waits" if seconds else "turns"] += 1
         super()._pass(seconds)
 
+    def call_at(self, *given: Any, **more: Any) -> asyncio.TimerHandle:  # type: ignore[override] # noqa: ANN401
+        self.counts["timers"] += 1
+        return super().call_at(*given, **more)
 
-def test_an_idle_minute_of_another_host_is_fifteen_lines_and_as_many_wake_ups() -> None:
-    async def idle() -> tuple[int, int]:
-        loop, transport = asyncio.get_running_loop(), Quiet()
-        assert isinstance(loop, CountingLoop)
-        host = HelperHost((REMOTE_GROUP,), transport, NAS)
-        await host.open(host_with_helper.Recorder({REMOTE_GROUP.id: REMOTE_GROUP}))
-        await asyncio.sleep(30.5)  # of the start, nothing is left
-        lines, waits = transport.lines, loop.waits
-        await asyncio.sleep(60)
-        lines, waits = transport.lines - lines, loop.waits - waits
-        await host.close()
-        return lines, waits
+    def _made(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> "asyncio.Task[Any]":  # noqa: ANN401
+        self.counts["tasks"] += 1
+        return asyncio.Task(coroutine, loop=loop, **more)
 
+
+def counting(main: Callable[[CountingLoop], Coroutine[Any, Any, Outcome]]) -> Outcome:
+    """Run a coroutine on a loop that counts."""
     with asyncio.Runner(loop_factory=CountingLoop) as runner:
-        lines, waits = runner.run(idle())
-    assert lines == 60 / SILENCE_SECONDS == 15
+        loop = runner.get_loop()
+        assert isinstance(loop, CountingLoop)
+        return runner.run(main(loop))
+
+
+@pytest.mark.parametrize(
+    ("terms", "host", "seconds"),
+    [(local_terms(), None, HELPER_SILENCE_SECONDS), (SshTransport(NAS).terms, NAS, SILENCE_SECONDS)],
+    ids=["this one", "another one"],
+)
+def test_an_idle_minute_of_a_host_is_a_line_at_each_interval_and_as_many_wake_ups(
+    terms: Terms, host: RemoteHost | None, seconds: int
+) -> None:
+    async def idle(loop: CountingLoop) -> tuple[int, int, int]:
+        group = GROUPS[0] if host is None else REMOTE_GROUP
+        transport = Quiet(terms, () if host else (group,))
+        helper = HelperHost((group,), transport, host)
+        await helper.open(host_with_helper.Recorder({group.id: group}))
+        await asyncio.sleep(30.5)  # of the start, nothing is left
+        transport.lines = 0
+        loop.counts.clear()
+        await asyncio.sleep(60)
+        counts = loop.counts
+        await helper.close()
+        return transport.lines, counts["waits"], counts["tasks"]
+
+    lines, waits, tasks = counting(idle)
+    assert lines == 60 / seconds
     assert waits <= lines + 1
+    assert not tasks
+
+
+# The daemon's own part of a tap, a read and an event: everything but sockets and the helper
+
+
+@dataclass(frozen=True)
+class Tapped:
+    """A bridge without sockets, whose helper is the test, and the connection of a controller."""
+
+    loop: CountingLoop
+    helper: Quiet
+    phone: Fed
+    records: Records
+
+    @classmethod
+    @asynccontextmanager
+    async def served(
+        cls, loop: CountingLoop, folder: Path, groups: Sequence[Group]
+    ) -> "AsyncIterator[Tapped]":
+        own = await InProcess.made(folder, paired=True, groups=groups)
+        helper = Quiet(local_terms(), groups)
+        host = HelperHost(groups, helper)
+        switchboard = Switchboard(groups, host, own.bridge)
+        own.bridge._take_writes(switchboard)
+        await host.open(Recorder(switchboard))
+        phone = own.connect(ADMIN)
+        try:
+            with own.recorded():
+                loop.counts.clear()
+                yield cls(loop, helper, phone, own.records)
+        finally:
+            phone.wire.close()
+            await switchboard.close()
+            await host.close()
+
+    def ask(self, method: str, target: str, items: Sequence[Mapping[str, object]] = ()) -> None:
+        """Send a request."""
+        body = json.dumps({"characteristics": items}).encode() if items else b""
+        head = f"{method} {target} HTTP/1.1\r\nHost: bridge\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.phone.wire.written = b""
+        self.phone.connection.data_received(head.encode() + body)
+
+    async def turns_until(self, condition: Callable[[], object]) -> int:
+        """Wait; return how many turns of the loop it took."""
+        for turns in range(MOST_TURNS):
+            if condition():
+                return turns
+            await asyncio.sleep(0)
+        raise AssertionError("it does not happen")
+
+    def on_of(self, group: Group) -> tuple[int, int]:
+        """Return the AID and IID of a group's On."""
+        tile = self.phone.own.bridge._tiles[group.id, Tile.GROUP]
+        return tile.aid, tile.iid_manager.get_iid(tile.on)
+
+    def write(self, groups: Sequence[Group], **what: object) -> None:
+        """Send a request to write to On of these groups."""
+        paths = map(self.on_of, groups)
+        self.ask("PUT", "/characteristics", [{"aid": aid, "iid": iid, **what} for aid, iid in paths])
+
+    def has_answered(self) -> bool:
+        return bool(self.phone.wire.written)
+
+
+@pytest.mark.parametrize("taps", [1, MANY])
+def test_the_daemons_part_of_a_tap_is_three_turns_one_task_and_one_timer_and_two_lines_of_the_log(
+    tmp_path: Path, taps: int
+) -> None:
+    async def tap(loop: CountingLoop) -> None:
+        groups = GROUPS[2 : 2 + taps]
+        async with Tapped.served(loop, tmp_path, groups) as tapped:
+            tapped.write(groups, value=True)
+            assert await tapped.turns_until(lambda: tapped.helper.requests) == 1
+            requests = tapped.helper.requests
+            assert len(requests) == taps
+            tapped.helper.say(*({"type": "accepted", "id": number} for number in requests))
+            tapped.helper.say(
+                *(states(group.units[0], "active", "running") for group in groups), *map(succeeded, requests)
+            )
+            assert await tapped.turns_until(tapped.has_answered) == 2
+            assert [answer.status for answer in tapped.phone.answers()] == [204]
+            assert tapped.loop.counts["tasks"] == tapped.loop.counts["timers"] == taps
+            assert len(tapped.records.seen) == 2 * taps  # requested, and on
+
+    counting(tap)
+
+
+def test_a_read_of_many_switches_is_answered_at_once_and_without_a_task_or_a_line(tmp_path: Path) -> None:
+    async def read(loop: CountingLoop) -> None:
+        async with Tapped.served(loop, tmp_path, GROUPS) as tapped:
+            ids = ",".join(f"{aid}.{iid}" for aid, iid in map(tapped.on_of, GROUPS))
+            lines = tapped.helper.lines
+            tapped.ask("GET", f"/characteristics?id={ids}")
+            assert tapped.has_answered()
+            assert tapped.helper.lines == lines
+            assert not tapped.loop.counts
+            assert not tapped.records.seen
+
+    counting(read)
+
+
+def test_a_change_from_outside_is_an_event_in_the_next_turn_and_one_line_of_the_log(tmp_path: Path) -> None:
+    async def change(loop: CountingLoop) -> None:
+        async with Tapped.served(loop, tmp_path, GROUPS) as tapped:
+            tapped.write(GROUPS[:1], ev=True)
+            await tapped.turns_until(tapped.has_answered)
+            tapped.phone.wire.written = b""
+            tapped.loop.counts.clear()
+            tapped.helper.say(states("httpd.service", "active", "running"))
+            assert await tapped.turns_until(tapped.has_answered) == 1
+            assert tapped.phone.wire.written.startswith(b"EVENT/1.0 200 OK")
+            assert tapped.loop.counts == {"turns": 1}
+            assert [record.getMessage() for record in tapped.records.seen] == ["web: on"]
+
+    counting(change)
 
 
 # A read

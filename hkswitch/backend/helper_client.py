@@ -125,14 +125,19 @@ class HelperClient:
 
     async def session(self, within_seconds: float) -> HelperSession:
         """Return the session of the current helper, or of the next within this time; raises `HelperGone`."""
+        if (session := self._living()) is not None:
+            return session  # almost always, and without a timer
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 while True:
                     await self._is_ready.wait()
-                    if self._session is not None and not self._session.ended.done():
-                        return self._session
+                    if (session := self._living()) is not None:
+                        return session
                     await asyncio.sleep(0)  # it has just ended, and `keep_running` is about to notice
         raise HelperGone(self._why_gone, self._host)
+
+    def _living(self) -> HelperSession | None:
+        return None if self._session is None or self._session.ended.done() else self._session
 
     async def keep_running(self, listener: HelperListener) -> NoReturn:
         """Start the helper, and restart it whenever it ends, until cancelled."""

@@ -18,6 +18,8 @@ class Wakeups:
 
     async def until(self, condition: Callable[[], bool], within_seconds: float) -> bool:
         """Wait for a condition, up to a limit; return whether it holds."""
+        if condition():
+            return True  # almost always, and without a timer
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 while not condition():

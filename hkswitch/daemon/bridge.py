@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +17,12 @@ from pyhap.accessory import Bridge as BridgeAccessory
 from zeroconf import Error as ZeroconfError
 
 from hkswitch.daemon.identities import MANUFACTURER, as_served, own_firmware_revision, stays_switch
+from hkswitch.daemon.requests import Write
 from hkswitch.daemon.sensors import SensorAccessory, sensor_for
 from hkswitch.daemon.tiles import TileAccessory, tile_for, tiles_of
 from hkswitch.hap import state_file
 from hkswitch.hap.announcement import MODEL, PROTOCOL_VERSION
+from hkswitch.hap.characteristics import Respond, SlowWrite
 from hkswitch.hap.driver import Driver
 from hkswitch.hap.sessions import Session
 from hkswitch.hap.setup_code import Setup, unknown_controller
@@ -40,11 +42,8 @@ _log = logging.getLogger(__name__)
 class WriteHandler(Protocol):
     """The receiver of controllers' writes."""
 
-    def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str) -> Awaitable[bool]:
-        """Bring the group to the written state; return whether the response is a success.
-
-        `by` is the ID of the controller that wrote.
-        """
+    def write(self, write: Write, tile: Tile, *, on: bool) -> None:
+        """Begin to bring the group to the written state, and answer the write in time."""
 
 
 @dataclass(eq=False)
@@ -246,13 +245,12 @@ class Bridge:
         }
         self._driver.write_slowly(writes)
 
-    def _writes_of(
-        self, group_id: str, tile: Tile, write_handler: WriteHandler
-    ) -> Callable[[bool, Session], Awaitable[bool]]:
-        def write(on: bool, writer: Session) -> Awaitable[bool]:  # noqa: FBT001 -- a characteristic's value
-            return write_handler.write(group_id, tile, writer, on=on, by=writer.controller_id)
+    def _writes_of(self, group_id: str, tile: Tile, write_handler: WriteHandler) -> SlowWrite:
+        def begin(on: bool, writer: Session, respond: Respond) -> None:  # noqa: FBT001 -- a characteristic's value
+            write = Write(group_id, writer.controller_id, writer, respond=respond)
+            write_handler.write(write, tile, on=on)
 
-        return write
+        return begin
 
     def show(self, group_id: str, tile: Tile, writer: Hashable | None, *, on: bool) -> None:
         """Store On and send it as an event to every subscribed connection except `writer`."""

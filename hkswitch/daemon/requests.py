@@ -20,13 +20,20 @@ class Write:
     writer: Hashable | None = None
     """The controller's connection."""
     origin: RequestOrigin = RequestOrigin.CONTROLLER
-    answer: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    """Whether the response to the controller is a success."""
+    respond: Callable[[bool], None] = lambda _: None
+    """Takes whether the response to the controller is a success."""
+    is_answered: bool = False
+    timer: asyncio.TimerHandle | None = None
+    """Its time limit."""
 
     def settle(self, *, ok: bool) -> None:
-        """Set the response, unless the controller has disconnected or already has one."""
-        if not self.answer.done():
-            self.answer.set_result(ok)
+        """Answer, unless it already has an answer."""
+        if self.is_answered:
+            return
+        self.is_answered = True
+        if self.timer is not None:
+            self.timer.cancel()
+        self.respond(ok)
 
 
 @dataclass(eq=False, slots=True)

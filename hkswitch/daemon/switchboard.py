@@ -163,7 +163,8 @@ class Switchboard:
         if group.momentary and action not in group.actions:  # a controller's write would be a success
             return ActionResult(f"{action} {NOT_IN_ACTIONS}")
         tile = Tile.RESTART if action is Action.RESTART else Tile.GROUP
-        with self._writing(Write(group_id, by, origin=origin)) as number:
+        number = self._register(Write(group_id, by, origin=origin))
+        try:
             _log.debug("%s: write %d: %s by %s", group_id, number, action, by)
             self._step(group_id, switch_events.Written(number, action is not Action.STOP, tile))
             request = self._newest[group_id]  # this one, or a running one for the same action
@@ -172,36 +173,39 @@ class Switchboard:
             if request.is_replaced:
                 raise Failure(f"a newer request for {group_id} replaced this one")
             return result
+        finally:
+            self._settle(number, ok=False)  # no controller waits for it
 
-    async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str = "") -> bool:
-        """Act on a controller's write of On; return within `WRITE_TIMEOUT_SECONDS` whether it succeeded."""
+    def write(self, write: Write, tile: Tile, *, on: bool) -> None:
+        """Act on a controller's write of On, and answer it within `WRITE_TIMEOUT_SECONDS`."""
+        group_id, by = write.group_id, write.by
         if self._is_closed or group_id not in self._switches:
-            return False
-        write = Write(group_id, by, writer)
-        with self._writing(write) as number:
-            _log.debug(
-                "%s: write %d: %s %s by %.4s…", group_id, number, tile.value, "on" if on else "off", by
-            )
-            self._step(group_id, switch_events.Written(number, on, tile))
-            return await write.answer
+            write.settle(ok=False)
+            return
+        number = self._register(write)
+        _log.debug("%s: write %d: %s %s by %.4s…", group_id, number, tile.value, "on" if on else "off", by)
+        self._step(group_id, switch_events.Written(number, on, tile))
 
-    @contextmanager
-    def _writing(self, write: Write) -> Iterator[int]:
-        """Register a write with its time limit, and provide its number."""
+    def _register(self, write: Write) -> int:
+        """Register a write with its time limit, and return its number."""
         number = next(self._numbers)
         self._writes[number] = write
-        waiting = self._later(WRITE_TIMEOUT_SECONDS, write.group_id, switch_events.WriteTimedOut(number))
-        try:
-            yield number
-        finally:
-            waiting.cancel()
-            del self._writes[number]
+        timed_out = switch_events.WriteTimedOut(number)
+        loop = asyncio.get_running_loop()
+        write.timer = loop.call_later(WRITE_TIMEOUT_SECONDS, self._step, write.group_id, timed_out)
+        return number
+
+    def _settle(self, number: int, *, ok: bool) -> None:
+        """Answer a write that is not answered yet; `Show` may still need its writer in this turn."""
+        if (write := self._writes.get(number)) is not None:
+            write.settle(ok=ok)
+            asyncio.get_running_loop().call_soon(self._writes.pop, number, None)
 
     async def close(self) -> None:
         """Drop the running requests, which the host will end; their writes fail."""
         self._is_closed = True
-        for write in self._writes.values():
-            write.settle(ok=False)
+        for number in self._writes:
+            self._settle(number, ok=False)
         self._awaited.stop()
         self._state_lines.close()
         for task in self._tasks:
@@ -210,9 +214,9 @@ class Switchboard:
 
     def _remove(self, group_id: str) -> None:
         """End the requests of a group that was removed; one that has begun continues without a result."""
-        for write in self._writes.values():
+        for number, write in self._writes.items():
             if write.group_id == group_id:
-                write.settle(ok=False)
+                self._settle(number, ok=False)
         self._since_unix_seconds.pop(group_id, None)
         self._state_lines.forget(group_id)
         if (request := self._newest.pop(group_id, None)) is not None:
@@ -230,16 +234,12 @@ class Switchboard:
             self._debug(group_id, decision)
             self._carry_out(group_id, decision)
 
-    def _later(self, seconds: float, group_id: str, event: Event) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(seconds, self._step, group_id, event)
-
     def _carry_out(self, group_id: str, decision: Decision) -> None:
         match decision:
             case switch_events.Send(number, action):
                 self._send(group_id, number, action)
             case switch_events.Answer(number, ok):
-                if (write := self._writes.get(number)) is not None:
-                    write.settle(ok=ok)
+                self._settle(number, ok=ok)
             case switch_events.Show(on, number, tile):
                 wrote = None if number is None else self._writes.get(number)
                 self._display.show(group_id, tile, None if wrote is None else wrote.writer, on=on)

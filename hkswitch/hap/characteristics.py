@@ -6,11 +6,10 @@ characteristics, executes expired timed writes, and times them by the wall clock
 omits unknown items, fails all items for one malformed ID, and ignores all parameters but the IDs.
 """
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
@@ -24,8 +23,14 @@ MOST_CHARACTERISTICS: Final = 600
 """The most items in a request: several for each accessory that a bridge may have."""
 
 
-Write = Callable[[], Awaitable[int]]
-"""A function that writes a value and returns the HAP status."""
+Respond = Callable[[bool], None]
+"""Takes, once, whether a slow write has succeeded."""
+
+Write = Callable[[Respond], None]
+"""A function that begins a slow write."""
+
+SlowWrite = Callable[[bool, Session, Respond], None]
+"""A function that begins to write a value for a controller."""
 
 METADATA: Final = ("format", "unit", "minValue", "maxValue", "minStep", "maxLen", "valid-values")
 """The keys that `meta=1` adds, as in /accessories."""
@@ -55,7 +60,7 @@ class Characteristics(Protocol):
     def find(self, aid: int, iid: int) -> Characteristic | None:
         """Return the characteristic, or None if it does not exist."""
 
-    def slow_write(self, characteristic: Characteristic) -> Callable[[bool, Session], Awaitable[bool]] | None:
+    def slow_write(self, characteristic: Characteristic) -> SlowWrite | None:
         """Return the function that writes a slow characteristic, None for all others."""
 
 
@@ -89,26 +94,32 @@ def parse_items(body: object) -> tuple[Item, ...]:
     raise MalformedRequest(f"'characteristics' must be a list of at most {MOST_CHARACTERISTICS}")
 
 
-async def write_all(
-    items: tuple[Item, ...], writer: Session, characteristics: Characteristics, subscriptions: Subscriptions
-) -> list[int]:
-    """Apply all items concurrently, and return a HAP status for each, in their order.
+def write_all(
+    items: tuple[Item, ...],
+    writer: Session,
+    characteristics: Characteristics,
+    subscriptions: Subscriptions,
+    respond: Callable[[list[int]], None],
+) -> None:
+    """Apply all items, and call `respond` once, with a HAP status for each, in their order.
 
-    A slow characteristic that gets several values is written once, with the last of them.
+    Slow writes run concurrently. A slow characteristic that gets several values is written once, with the
+    last of them.
     """
     begun = [_begin(item, writer, characteristics, subscriptions) for item in items]
-    last = {(item.aid, item.iid): write for item, write in zip(items, begun, strict=True) if callable(write)}
-    outcomes = dict(zip(last, await _together([write() for write in last.values()]), strict=True))
-    return [
-        outcomes[item.aid, item.iid] if callable(status) else status
-        for item, status in zip(items, begun, strict=True)
-    ]
+    slow = {(item.aid, item.iid): write for item, write in zip(items, begun, strict=True) if callable(write)}
+    outcomes: dict[Path, int] = {}
 
+    def written(path: Path, ok: bool) -> None:  # noqa: FBT001 -- a result
+        outcomes[path] = int(STATUS.SUCCESS if ok else STATUS.SERVICE_COMMUNICATION_FAILURE)
+        if len(outcomes) == len(slow):
+            both = zip(items, begun, strict=True)
+            respond([outcomes[item.aid, item.iid] if callable(each) else each for item, each in both])
 
-async def _together(writes: list[Awaitable[int]]) -> list[int]:
-    if len(writes) == 1:  # a tap needs no extra task
-        return [await writes[0]]
-    return list(await asyncio.gather(*writes))
+    for path, write in slow.items():
+        write(partial(written, path))
+    if not slow:
+        respond([each for each in begun if not callable(each)])
 
 
 def response_body(items: tuple[Item, ...], statuses: list[int]) -> dict[str, Any] | None:
@@ -158,11 +169,7 @@ def _begin_value(
     if not isinstance(value, int) or value not in {0, 1}:  # iOS also writes true and false as numbers
         return int(STATUS.INVALID_VALUE_IN_REQUEST)
 
-    async def write() -> int:
-        ok = await slow_write(bool(value), writer)
-        return int(STATUS.SUCCESS if ok else STATUS.SERVICE_COMMUNICATION_FAILURE)
-
-    return write
+    return lambda respond: slow_write(bool(value), writer, respond)
 
 
 @dataclass(frozen=True, slots=True)

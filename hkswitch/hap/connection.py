@@ -221,7 +221,8 @@ class HapConnection(HAPServerProtocol):
         """Process a request if it is this controller's turn; HAP-python processes all that have arrived."""
         if self._is_waiting or self.transport.is_closing():
             return
-        if self._server.scheduler.take_turn(self._owner):
+        # After a response there is mostly nothing to process, which needs no turn.
+        if not self._has_more or self._server.scheduler.take_turn(self._owner):
             super()._process_events()
         else:
             self._wait_for_turn()

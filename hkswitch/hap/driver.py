@@ -5,7 +5,7 @@ import io
 import json
 import logging
 import pathlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
@@ -18,6 +18,7 @@ from zeroconf import ServiceInfo
 
 from hkswitch.hap import state_file, twin
 from hkswitch.hap.announcement import announcement
+from hkswitch.hap.characteristics import SlowWrite
 from hkswitch.hap.database import Database
 from hkswitch.hap.pairing_rules import (
     ERROR_MAX_PEERS,
@@ -46,8 +47,6 @@ PERMISSIONS: Final = frozenset({b"\x00", b"\x01"})
 NOWHERE: Final = "0.0.0.0"  # noqa: S104 -- without an address, HAP-python would look for one
 
 _log = logging.getLogger(__name__)
-
-SlowWrite = Callable[[bool, Session], Awaitable[bool]]
 
 
 class Driver(AccessoryDriver):
@@ -271,7 +270,7 @@ class Driver(AccessoryDriver):
         return self._slow_writes.get(characteristic)
 
     def write_slowly(self, writes: Mapping[Characteristic, SlowWrite]) -> None:
-        """Set the slow characteristics, each with a function that writes it and returns success."""
+        """Set the slow characteristics, each with a function that begins to write it."""
         self._slow_writes = writes
 
     # Life cycle

@@ -188,26 +188,33 @@ class RequestHandler(PairingRequests):
         self.end_response(to_hap_json(body))
 
     def handle_set_characteristics(self) -> None:
-        """Respond when the outcome is known, without blocking other connections.
+        """Begin the writes, and respond when their outcome is known, without blocking other connections.
 
-        HAP-python cancels the response when the controller disconnects; the shield lets its writes finish.
+        HAP-python cancels the response when the controller disconnects; its writes go on.
         """
-        request = from_hap_json(self.request_body)
-        items = parse_items(request)
-        self.response.task = asyncio.shield(self._write(self.response, request, items))
+        request, response = from_hap_json(self.request_body), self.response
+        items, events = parse_items(request), self._connection.events
+        body: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        response.task = body
 
-    async def _write(self, response: HAPResponse, request: dict[str, Any], items: tuple[Item, ...]) -> bytes:
-        driver, writer, events = self.accessory_handler, self.client_address, self._connection.events
+        def respond(statuses: list[int]) -> None:
+            if not body.cancelled():
+                body.set_result(self._written(response, items, statuses))
+
         if self._connection.timed_writes.may_write(request):
-            statuses = await write_all(items, writer, driver, events)
+            write_all(items, self.client_address, self.accessory_handler, events, respond)
         else:
-            statuses = [int(STATUS.INVALID_VALUE_IN_REQUEST)] * len(items)
+            respond([int(STATUS.INVALID_VALUE_IN_REQUEST)] * len(items))
+
+    def _written(self, response: HAPResponse, items: tuple[Item, ...], statuses: list[int]) -> bytes:
+        """Complete the response to a write, and return its body."""
         for item, status in zip(items, statuses, strict=True):
             if item.value is not None:
-                events.record_sent((item.aid, item.iid), item.value if status == STATUS.SUCCESS else None)
+                sent = item.value if status == STATUS.SUCCESS else None
+                self._connection.events.record_sent((item.aid, item.iid), sent)
         body = response_body(items, statuses)
-        status = HTTPStatus.NO_CONTENT if body is None else HTTPStatus.MULTI_STATUS
-        response.status_code, response.reason = status.value, status.phrase
+        http = HTTPStatus.NO_CONTENT if body is None else HTTPStatus.MULTI_STATUS
+        response.status_code, response.reason = http.value, http.phrase
         if body is None:
             return b""
         response.headers.append(("Content-Type", self.JSON_RESPONSE_TYPE))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple
 
 from hkswitch.model.elsewhere import Elsewhere, Trait
@@ -97,7 +98,7 @@ _STATE_WHILE_UP: _StateByResult = {ProbeResult.ON: GroupState.ON, ProbeResult.OF
 """The state of a group whose units are all up, by the result of its check."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, which cached_property needs: a tap would compute the token six times
 class Group:
     """A named group of commands, or of units and containers: their full names, in the config's order."""
 
@@ -142,7 +143,7 @@ class Group:
         has = (self.commands, self.probe, self.assume_state, self.momentary)
         return tuple(trait for trait, value in zip(Trait, has, strict=True) if value)
 
-    @property
+    @cached_property
     def contained(self) -> tuple[str, ...]:
         """What an engine runs of the group, named unlike any unit: `docker/web`, `docker-compose/immich`."""
         projects = (self.compose,) if self.compose else ()
@@ -151,7 +152,7 @@ class Group:
             *(f"{self.engine}-compose/{project}" for project in projects),
         )
 
-    @property
+    @cached_property
     def members(self) -> tuple[str, ...]:
         """Whatever has a state of its own: units, containers and projects, by their names in reports."""
         return (*self.units, *self.contained)
@@ -210,7 +211,7 @@ class Group:
         running = [units[member] for member in self.members if units[member].is_running]
         return group_state(running) if running else GroupState.OFF
 
-    @property
+    @cached_property
     def token(self) -> str:
         """A digest of everything that root acts on; if it changes, the same id means something else."""
         import hashlib  # noqa: PLC0415 -- `hkswitch status` needs no token

@@ -50,7 +50,7 @@ class PersistentQueue(Sequence[T], Generic[T]):
     def added(self, item: T) -> "PersistentQueue[T]":
         """Return a queue with one more item at its end."""
         is_newest = self._end == len(self._shared)  # later items belong to another version
-        is_mostly_gone = self._begin > len(self)
+        is_mostly_gone = self._begin >= len(self)  # an empty one shares nothing with others
         if not is_newest or is_mostly_gone:
             return PersistentQueue.of(*self, item)
         self._shared.append(item)

@@ -14,7 +14,7 @@ A group with a restart switch has a second On, which is on while a restart is pe
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from hkswitch.model.group import Group
 from hkswitch.model.persistent_queue import PersistentQueue
@@ -42,8 +42,7 @@ from hkswitch.model.switch_events import (
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveRequest:
+class ActiveRequest(NamedTuple):
     """The newest request. `on` is the requested value of the group's tile; `writes` are still unanswered."""
 
     id: int
@@ -65,8 +64,7 @@ class ActiveRequest:
 Step = tuple["Switch", tuple[Decision, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Switch:
+class Switch(NamedTuple):
     """A group's switch at one moment; `step` returns the next one."""
 
     group: Group
@@ -79,7 +77,7 @@ class Switch:
     available: bool = False
     """Whether reads return a value."""
     pending: ActiveRequest | None = None
-    superseded: PersistentQueue[ActiveRequest] = field(default_factory=PersistentQueue)
+    superseded: PersistentQueue[ActiveRequest] = PersistentQueue()
     """Requests that a newer one replaced before the host accepted or rejected them."""
     shown: bool = False
     """The value of On that controllers were sent last."""
@@ -126,12 +124,12 @@ class Switch:
                 group = told or self.group
                 state = None if units is None else group.state(units, probe_result)
                 return self._observed(
-                    replace(self, group=group, units=units, probe_result=probe_result, why=why, state=state)
+                    self._replace(group=group, units=units, probe_result=probe_result, why=why, state=state)
                 )
             case GroupChanged(group):
                 return self._group_changed(group)
             case StayedUnknown(number):
-                late = replace(self, is_awaited=False)
+                late = self._replace(is_awaited=False)
                 return late._stayed_unknown() if number == self.waiting else (self, ())
             case StayedUp(number):
                 return self._stayed_up() if number == self.unstable else (self, ())
@@ -147,10 +145,10 @@ class Switch:
     def _group_changed(self, group: Group) -> Step:
         """Apply a new config of the group; the known state stays if the config means the same to root."""
         gets_restart = group.restart and not self.group.restart
-        after = replace(self, group=group)
+        after = self._replace(group=group)
         decisions: tuple[Decision, ...] = ()
         if group.token != self.group.token:
-            after, decisions = self._observed(replace(after, units={}, probe_result=None, why="", state=None))
+            after, decisions = self._observed(after._replace(units={}, probe_result=None, why="", state=None))
         if gets_restart:
             decisions = (*decisions, Available(after.available), after._show_restart())
         return after, decisions
@@ -172,23 +170,23 @@ class Switch:
     def _with_availability(self) -> Step:
         """Decide whether reads return a value: not in an unknown state, except for a moment while off."""
         if self.is_known is self.available:
-            return replace(self, is_awaited=False), ()
+            return self._replace(is_awaited=False) if self.is_awaited else self, ()
         if self.is_known:
             # A controller that read an error has dropped the value.
-            after = replace(self, available=True, doubted=True, is_awaited=False)
+            after = self._replace(available=True, doubted=True, is_awaited=False)
             shows = (after._show_restart(),) if self.group.restart else ()
             return after, (Available(available=True), *shows)
         if self.is_asked and (self.pending is not None or not self.shown):
             if self.is_awaited:
                 return self, ()
-            after = replace(self, waiting=self.waiting + 1, is_awaited=self.pending is None)
+            after = self._replace(waiting=self.waiting + 1, is_awaited=self.pending is None)
             return after, (AwaitKnown(after.waiting),)
-        return replace(self, available=False, doubted=True, is_awaited=False), (Available(available=False),)
+        return self._replace(available=False, doubted=True, is_awaited=False), (Available(available=False),)
 
     def _stayed_unknown(self) -> Step:
         if self.is_known or not self.available or self.pending is not None:
             return self, ()
-        return replace(self, available=False, doubted=True), (Changed(self.state), Available(available=False))
+        return self._replace(available=False, doubted=True), (Changed(self.state), Available(available=False))
 
     def _show_restart(self) -> Show:
         pending = self.pending
@@ -196,7 +194,7 @@ class Switch:
         return Show(on=on, tile=Tile.RESTART)
 
     def _stayed_up(self) -> Step:
-        after, shows = replace(self, unstable=0)._show_state()
+        after, shows = self._replace(unstable=0)._show_state()
         return after, (Changed(GroupState.ON), *shows)
 
     def _watched_for_crashes(self) -> Step:
@@ -204,10 +202,10 @@ class Switch:
         if self.pending is not None:
             return self, ()  # decided when the request ends
         if self.state is GroupState.FAILED:
-            return replace(self, unstable=self.unstable + 1), ()
+            return self._replace(unstable=self.unstable + 1), ()
         if self.state is GroupState.OFF or not self.unstable:
-            return replace(self, unstable=0), ()
-        after = replace(self, unstable=self.unstable + 1)
+            return self._replace(unstable=0), ()
+        after = self._replace(unstable=self.unstable + 1)
         return after, (AwaitStable(after.unstable),) if self.state is GroupState.ON else ()
 
     def _written(self, write: int, tile: Tile, *, on: bool) -> Step:
@@ -224,10 +222,10 @@ class Switch:
         is_same = pending is not None and (pending.action, pending.token) == (action, self.group.token)
         if pending is not None and is_same and not self.group.runs_each_time:
             # The same tap again: one request serves both.
-            return replace(self, pending=replace(pending, writes=pending.writes.added(write))), ()
+            return self._replace(pending=pending._replace(writes=pending.writes.added(write))), ()
         after, decisions = self._superseded(action)
         request = ActiveRequest(write, action, on, PersistentQueue.of(write), self.group.token)
-        return replace(after, pending=request, unstable=0), (*decisions, Send(write, action))
+        return after._replace(pending=request, unstable=0), (*decisions, Send(write, action))
 
     def _superseded(self, action: Action) -> Step:
         """Replace the pending request with a newer one, which is not a failure.
@@ -240,13 +238,13 @@ class Switch:
         over = (Show(on=False, tile=Tile.RESTART),) if self.pending.tile is Tile.RESTART else ()
         wants_the_same = self.pending.action is action and not self.group.runs_each_time
         if self.pending.accepted or wants_the_same:
-            return replace(self, doubted=True), (*_answers(self.pending, ok=not wants_the_same), *over)
-        return replace(self, doubted=True, superseded=self.superseded.added(self.pending)), over
+            return self._replace(doubted=True), (*_answers(self.pending, ok=not wants_the_same), *over)
+        return self._replace(doubted=True, superseded=self.superseded.added(self.pending)), over
 
     def _accepted(self, request: int) -> Step:
         pending = self.pending
         if pending is not None and pending.id == request:
-            return replace(self, pending=replace(pending, accepted=True)), ()
+            return self._replace(pending=pending._replace(accepted=True)), ()
         return self._superseded_known(request, ok=True)
 
     def _superseded_known(self, request: int, *, ok: bool) -> Step:
@@ -254,13 +252,13 @@ class Switch:
         index = self.superseded.find(request, _id)
         if index is None:
             return self, ()
-        known, after = self.superseded[index], replace(self, superseded=self.superseded.without(index))
+        known, after = self.superseded[index], self._replace(superseded=self.superseded.without(index))
         answers = _answers(known, ok=ok)
         if not ok:
             return after, answers
         # The answer was a success, but a newer request has already replaced it.
         over = (Show(on=False, tile=Tile.RESTART),) if known.tile is Tile.RESTART else ()
-        after, shows = replace(after, doubted=True)._show_state()
+        after, shows = after._replace(doubted=True)._show_state()
         return after, (*answers, *over, *shows)
 
     def _write_timed_out(self, write: int) -> Step:
@@ -275,8 +273,8 @@ class Switch:
             return self, ()
         others = pending.writes.without(index)
         if not pending.accepted:
-            return replace(self, pending=replace(pending, writes=others)), (Answer(write, ok=False),)
-        after, shows = replace(self, pending=replace(pending, writes=others, acknowledged=True))._show_answer(
+            return self._replace(pending=pending._replace(writes=others)), (Answer(write, ok=False),)
+        after, shows = self._replace(pending=pending._replace(writes=others, acknowledged=True))._show_answer(
             pending, write
         )
         return after, (Answer(write, ok=True), *shows)
@@ -285,11 +283,11 @@ class Switch:
         pending = self.pending
         if pending is None or pending.id != request:
             return self._superseded_known(request, ok=failure is None)  # a newer request decides
-        after, told = replace(self, pending=None)._with_availability()
+        after, told = self._replace(pending=None)._with_availability()
         after, waits = after._watched_for_crashes()
         is_new = pending.action is not Action.STOP and (pending.acknowledged or not self.shown)
         if failure is not None and is_new and after.state is GroupState.ON:  # a crash loop, up for a moment
-            after = replace(after, unstable=after.unstable + 1)
+            after = after._replace(unstable=after.unstable + 1)
             waits = (AwaitStable(after.unstable),)
         decisions: list[Decision] = [*_answers(pending, ok=failure is None), *told, *waits]
         if failure is not None:
@@ -298,7 +296,7 @@ class Switch:
             after, shows = after._show_answer(pending, pending.writes[0])
             decisions += shows
         elif pending.writes:
-            after = replace(after, doubted=True)  # the writer takes the success for the state
+            after = after._replace(doubted=True)  # the writer takes the success for the state
         if pending.tile is Tile.RESTART and (pending.acknowledged or failure is None):
             decisions.append(Show(on=False, tile=Tile.RESTART))
         after, shows = after._show_state()
@@ -319,7 +317,7 @@ class Switch:
     def _show(self, *, on: bool, writer: int | None = None) -> Step:
         if on is self.shown and not self.doubted:
             return self, ()
-        return replace(self, shown=on, doubted=False), (Show(on, writer),)
+        return self._replace(shown=on, doubted=False), (Show(on, writer),)
 
 
 def _id(pending: ActiveRequest) -> int:

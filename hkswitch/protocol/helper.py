@@ -218,6 +218,9 @@ class ConfigUpdate(NamedTuple):
     problem: str
 
 
+_COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
+"""Made once: `json.dumps` would make one for each message."""
+
 DaemonMessage = Request | Alert | Ping | Observe
 Update = GroupUpdate | StatesUpdate | SamplesUpdate | Complete | Lost
 Reply = Hello | Pong | Accepted | Finished | Refused | Update | ConfigUpdate
@@ -225,7 +228,7 @@ Reply = Hello | Pong | Accepted | Finished | Refused | Update | ConfigUpdate
 
 def encode_message(message: DaemonMessage | Reply) -> bytes:
     """Return a message as one line."""
-    return json.dumps(_body(message), separators=(",", ":")).encode() + b"\n"
+    return _COMPACT.encode(_body(message)).encode() + b"\n"
 
 
 # Requests, which root parses

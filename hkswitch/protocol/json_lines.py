@@ -24,7 +24,7 @@ class MalformedMessage(ValueError):
 def parse_object(line: bytes) -> dict[str, Any]:
     """Return the object in a line; raises `MalformedMessage`, as all functions here do."""
     try:
-        body = json.loads(line.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        body = _STRICT.decode(line.decode())
     except MalformedMessage:
         raise
     except (ValueError, RecursionError):
@@ -43,6 +43,10 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise MalformedMessage(f"{name} is not JSON")
+
+
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+"""Made once: `json.loads` would make one for each line."""
 
 
 def keys(body: dict[str, Any], wanted: set[str]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
 from hkswitch.daemon import switchboard as switchboard_module
+from hkswitch.daemon.requests import Write
 from hkswitch.daemon.switchboard import GROUP_REMOVED, NOTHING_RESTARTED, GroupNote, Switchboard
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Commands, Group
@@ -75,6 +76,15 @@ class NotedDisplay:
         self.available[group_id] = available
 
 
+def written(
+    switches: Switchboard, group_id: str, writer: str = "phone", *, on: bool, by: str = "A"
+) -> asyncio.Future[bool]:
+    """Write On of a group; return the answer."""
+    answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    switches.write(Write(group_id, by, writer, respond=answer.set_result), Tile.GROUP, on=on)
+    return answer
+
+
 @dataclass
 class Board:
     """A switchboard with a group that is off."""
@@ -94,8 +104,8 @@ class Board:
         display.shown.clear()
         return own
 
-    def tap(self, *, on: bool = True, writer: str = "phone") -> "asyncio.Task[bool]":
-        return asyncio.create_task(self.switches.write("web", Tile.GROUP, writer, on=on, by="A"))
+    def tap(self, *, on: bool = True, writer: str = "phone") -> "asyncio.Future[bool]":
+        return written(self.switches, "web", writer, on=on)
 
     def act(
         self, action: Action = Action.START, begun: Callable[[], None] = lambda: None
@@ -183,7 +193,7 @@ async def test_what_a_removed_group_was_said_not_to_do_is_not_done() -> None:
 async def test_nothing_is_begun_any_more_when_the_daemon_is_about_to_end() -> None:
     board = Board.made()
     await board.switches.close()
-    assert await board.switches.write("web", Tile.GROUP, "phone", on=True) is False
+    assert await written(board.switches, "web", on=True) is False
     with pytest.raises(Failure):
         await board.switches.act(Action.START, "web", "user 0", lambda: None)
     assert board.host.asked == []
@@ -251,7 +261,7 @@ async def test_one_request_serves_two_that_want_the_same(result: ActionResult) -
     tap = board.tap()
     asked = await board.asked()
     first = board.act(begun=lambda: begun.append("first"))
-    await eventually(lambda: len(asyncio.all_tasks()) == 4)
+    await eventually(lambda: len(asyncio.all_tasks()) == 3)
     await asyncio.sleep(0)
     assert begun == []
     asked.accept()
@@ -274,7 +284,9 @@ async def test_a_person_is_told_more_than_a_phone_has_time_for() -> None:
     tap = board.tap(on=False)
     assert (await board.asked(2)).origin is RequestOrigin.CONTROLLER
     await board.switches.close()
-    await asyncio.wait([acting, tap], timeout=PATIENCE_SECONDS)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert await tap is False
+        await asyncio.wait([acting])
 
 
 @pytest.mark.parametrize("action", [Action.START, Action.STOP])
@@ -348,7 +360,7 @@ async def test_what_does_not_exist_cannot_be_switched() -> None:
     board = Board.made()
     with pytest.raises(Failure, match=r"^there is no group 'files'; the groups are web$"):
         await board.switches.act(Action.START, "files", "user 0", lambda: None)
-    assert await board.switches.write("files", Tile.GROUP, "phone", on=True) is False
+    assert await written(board.switches, "files", on=True) is False
     assert board.host.asked == []
 
 
@@ -462,7 +474,7 @@ async def test_a_momentary_group_denies_a_user_what_it_does_not_do_but_no_contro
         await eventually(lambda: bool(host.asked))
         host.asked.pop().end(ActionResult())
         assert await acting == ActionResult()
-    assert await switches.write("tv", Tile.GROUP, "phone", on=allowed is Action.STOP)
+    assert await written(switches, "tv", on=allowed is Action.STOP)
     assert not host.asked
     assert [report.momentary for report in switches.report()] == [True]
     await switches.close()
@@ -482,7 +494,7 @@ async def test_the_log_says_who_requested_an_action(
 ) -> None:
     board = Board.made()
     caplog.set_level("INFO", "hkswitch")
-    tap = asyncio.create_task(board.switches.write("web", Tile.GROUP, "phone", on=True, by=by))
+    tap = written(board.switches, "web", on=True, by=by)
     (await board.asked()).end(ActionResult())
     board.switches.observed("web", UP)
     assert await tap

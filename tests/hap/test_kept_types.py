@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -193,7 +194,7 @@ async def test_the_old_type_shows_what_the_group_is_and_takes_writes(
 class Nothing:
     """A write handler for bridges without writes."""
 
-    async def write(self, *_: object, **__: object) -> bool:
+    def write(self, *_: object, **__: object) -> NoReturn:
         raise NotImplementedError
 
 

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.model.group import AccessoryType, Group
@@ -26,7 +26,7 @@ RECORDED_GROUPS: Final = (
 class NoTaps:
     """A write handler for bridges without writes."""
 
-    async def write(self, *_: object, **__: object) -> bool:
+    def write(self, *_: object, **__: object) -> NoReturn:
         raise NotImplementedError
 
 

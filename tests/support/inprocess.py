@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +14,13 @@ import h11
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.requests import Write
 from hkswitch.hap import state_file
 from hkswitch.hap.connection import HapConnection
 from hkswitch.hap.driver import PAIRINGS, Driver
 from hkswitch.hap.log_limiter import RateLimitedLog
 from hkswitch.hap.server import Server
+from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from tests.hap.conftest import GROUPS
 from tests.support.raw_client import Said
@@ -104,12 +106,15 @@ class EchoingWrites:
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
 
-    async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str) -> bool:
-        assert by in {str(ADMIN).upper(), str(USER).upper()}
-        assert by, "there is no writer"
-        await asyncio.sleep(0)
-        self._bridge.show(group_id, tile, writer, on=on)
-        return group_id != "broken"
+    def write(self, write: Write, tile: Tile, *, on: bool) -> None:
+        assert write.by in {str(ADMIN).upper(), str(USER).upper()}
+        assert write.by, "there is no writer"
+
+        def written() -> None:
+            self._bridge.show(write.group_id, tile, write.writer, on=on)
+            write.settle(ok=write.group_id != "broken")
+
+        asyncio.get_running_loop().call_soon(written)
 
 
 @dataclass
@@ -122,9 +127,9 @@ class InProcess:
     ports: int = 0
 
     @classmethod
-    async def made(cls, state_folder: Path, *, paired: bool) -> "InProcess":
+    async def made(cls, state_folder: Path, *, paired: bool, groups: Iterable[Group] = GROUPS) -> "InProcess":
         """Create one that is unpaired, or paired with an admin and a user."""
-        own = cls(Bridge("Test Bridge", GROUPS, state_folder, 51827), state_folder)
+        own = cls(Bridge("Test Bridge", groups, state_folder, 51827), state_folder)
         own.bridge._take_writes(EchoingWrites(own.bridge))
         own.driver.aio_stop_event = asyncio.Event()  # as after a start
         if paired:

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Final, Protocol
 
 from hkswitch.daemon.bridge import WriteHandler
+from hkswitch.daemon.requests import Write
 from hkswitch.daemon.serving import ServedBridge as DaemonFront
 from hkswitch.daemon.tiles import tiles_of
 from hkswitch.hap.setup_code import Setup
@@ -224,7 +225,15 @@ class Front:
         """A controller writes; it is `told` whether that was a success."""
         assert self._taps is not None
         wire.writes += 1
-        ok = await self._taps.write(*key, wire, on=on, by=by)
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def respond(ok: bool) -> None:
+            if not answered.done():  # the daemon may have been killed
+                answered.set_result(ok)
+
+        group_id, tile = key
+        self._taps.write(Write(group_id, by, wire, respond=respond), tile, on=on)
+        ok = await answered
         wire.later(lambda: told(ok))
         wire.answered(self._value)
 

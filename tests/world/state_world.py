@@ -4,7 +4,7 @@ The real bridge, driver, connections and state file, on a simulated disk and wit
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.requests import Write
 from hkswitch.hap import state_file
 from hkswitch.hap.stored_pairings import StoredPairings
 from hkswitch.model.errors import Failure
@@ -40,7 +41,7 @@ GAPS_SECONDS: Final = (0.0, 0.0, 0.0, 1.0, 10.0, 70.0)
 class WriteHandler:
     """Nobody writes here."""
 
-    async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str) -> bool:
+    def write(self, write: Write, tile: Tile, *, on: bool) -> None:
         raise NotImplementedError
 
 
