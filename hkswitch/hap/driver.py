@@ -281,6 +281,7 @@ class Driver(AccessoryDriver):
             self.aio_stop_event = asyncio.Event()
             await self.move(endpoint)
             await self.http_server.async_start(self.loop)
+            self.http_server.trim_memory_soon()  # 0.1 MiB of 23 with 3 switches, up to 0.6 with 100
         except BaseException:
             self.http_server.async_stop()
             await self.leave()

@@ -78,20 +78,22 @@ class IidAllocator:
 
         Without a paired controller, no phone remembers any iid, so the record is dropped.
         """
-        self._assigned = _copy(record) if record is not None and paired else {}
-        self._on_disk = _copy(self._assigned)
+        # The iids of an accessory are replaced and never changed, so both share them.
+        self._assigned = dict(record) if record is not None and paired else {}
+        self._on_disk = dict(self._assigned)
         self._by_order = record is None and paired
 
     def iid(self, aid: int, hap_type: HapType) -> int:
         """Return the recorded iid of a type, or assign one."""
-        iids = self._assigned.setdefault(aid, {})
+        iids = self._assigned.get(aid, {})
         if hap_type not in iids:
             preferred = IIDS_BY_TYPE.get(hap_type)
             if self._by_order:  # the versions without a record knew no sensors
                 preferred = IIDS_BY_ORDER.get(hap_type, preferred)
-            iids[hap_type] = _free(preferred, iids.values())
+            added = {hap_type: _free(preferred, iids.values())}
+            self._assigned[aid] = iids = {**iids, **added}
             if self._by_order:
-                self._on_disk.setdefault(aid, {})[hap_type] = iids[hap_type]
+                self._on_disk[aid] = {**self._on_disk.get(aid, {}), **added}
         return iids[hap_type]
 
     def assign_by_type_from_now(self) -> None:
@@ -123,13 +125,13 @@ class IidAllocator:
 
     def written(self, record: Record) -> None:
         """Replace everything with the record that is now on disk."""
-        self._assigned, self._on_disk = _copy(record), _copy(record)
+        self._assigned, self._on_disk = dict(record), dict(record)
 
     def discard_unwritten_except(self, served: Record) -> None:
         """Forget the iids that were assigned but not written, except those of `served`."""
-        self._assigned = _copy(self._on_disk)
+        self._assigned = dict(self._on_disk)
         for aid, iids in served.items():
-            self._assigned.setdefault(aid, {}).update(iids)
+            self._assigned[aid] = {**self._assigned.get(aid, {}), **iids}
 
 
 def encode_record(record: Record) -> dict[str, dict[HapType, int]]:
@@ -192,7 +194,3 @@ def _free(preferred: int | None, taken: Collection[int]) -> int:
     if preferred is not None and preferred not in taken:
         return preferred
     return next(iid for iid in count(FIRST_DYNAMIC_IID) if iid not in taken)
-
-
-def _copy(record: Record) -> dict[int, dict[HapType, int]]:
-    return {aid: dict(iids) for aid, iids in record.items()}

@@ -1,8 +1,8 @@
 """The server: listens on the addresses of an endpoint and enforces the limits of its connections.
 
 It knows nothing about requests. It also returns unused memory to the kernel: glibc keeps the memory of
-many responses, and a connection that was aborted is a reference cycle, which Python frees late in a process
-that is mostly idle.
+the start and of many responses, and a connection that was aborted is a reference cycle, which Python frees
+late in a process that is mostly idle.
 """
 
 import asyncio
@@ -109,7 +109,7 @@ class Server(HAPServer):
         self._limited_log.log_warning(address, what)
 
     def trim_memory_soon(self) -> None:
-        """Return the memory of a connection to the kernel once it is closed."""
+        """Return the memory of the start, or of a connection once it is closed, to the kernel."""
         self._memory_trimmer.trim_soon()
 
 
@@ -122,7 +122,7 @@ class MemoryTrimmer:
         self._timer: asyncio.TimerHandle | None = None
 
     def trim_soon(self) -> None:
-        """Return memory after a second, once for all connections that close within it."""
+        """Return memory after a second, once for all calls within it."""
         if self._timer is None:
             self._timer = self._loop.call_later(TRIM_AFTER_SECONDS, self._trim_now)
 
