@@ -16,7 +16,8 @@ from hkswitch.backend.sudo_reasons import (
 )
 from tests.host.test_sudo_reasons import CASES, TIMED
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "sudo.md").read_text()
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "sudo.md").read_text()
 
 NO_NEW_PRIVILEGES = (
     'sudo: The "no new privileges" flag is set, which prevents sudo from running as root.',
@@ -119,6 +120,14 @@ def test_no_reason_hides_another() -> None:
 def test_a_host_test_makes_each_reason_happen() -> None:
     tried = {words for case in CASES.values() for words in case.says.values()} | {TIMED}
     assert tried == {reason.words for reason in REASONS}
+
+
+def test_the_installed_file_has_the_lines_of_the_document_and_no_other() -> None:
+    installed = (ROOT / "packaging" / "hkswitch.sudoers").read_text()
+    lines = [line.partition(" # ")[0] for line in installed.splitlines() if not line.startswith("#")]
+    assert lines[0] == SUDOERS_RULE
+    assert all(f"\n```\n{line}\n```\n" in DOCUMENT for line in lines)
+    assert len(lines) == 2
 
 
 def rows() -> list[list[str]]:

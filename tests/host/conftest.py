@@ -5,6 +5,7 @@ They need root and mmdebstrap, and a network the first time. Every host is disca
 
 import json
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -352,15 +353,21 @@ def transport_enabled(host: Host, transport: str) -> Iterator[None]:
     host.run("systemctl", "daemon-reload")
 
 
+RULE: Final = "/etc/sudoers.d/hkswitch"
+
+
 @contextmanager
 def only_sudo_rs(host: Host) -> Iterator[None]:
-    """Hide the original sudo from the daemon, so that it uses sudo-rs."""
+    """Hide the original sudo from the daemon, so that it uses sudo-rs, and place the rule for that."""
     drop_in = "/run/systemd/system/hkswitch.service.d/only-sudo-rs.conf"
     host.write(drop_in, "[Service]\nInaccessiblePaths=-/usr/bin/sudo\n")
     host.run("systemctl", "daemon-reload")
+    rule = host.read(RULE)
+    host.write(RULE, re.sub("^Defaults.*\n", "", rule, flags=re.MULTILINE), 0o440)
     try:
         yield
     finally:
+        host.write(RULE, rule, 0o440)
         host.run("rm", drop_in)
         host.run("systemctl", "daemon-reload")
 

@@ -207,10 +207,10 @@ def said(done: CompletedProcess[str]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Session:
-    """A session with a helper, with the PIDs of the helper and its sudo on the host."""
+    """A session with a helper, with the PIDs of the helper and its parent on the host: sudo, if it stays."""
 
     process: Popen[str]
-    sudo: str
+    parent: str
     helper: str
 
     def send(self, line: str) -> None:
@@ -248,8 +248,8 @@ def session(host: Host, *argv: str) -> Iterator[Session]:
     with host.popen(*argv, user="hkswitch") as process:
         assert is_hello(_line(process))
         (helper,) = running(host, "serviceswitch") - before
-        sudo = host.run("ps", "-o", "ppid=", helper).stdout.strip()
-        yield Session(process, sudo, helper)
+        parent = host.run("ps", "-o", "ppid=", helper).stdout.strip()
+        yield Session(process, parent, helper)
 
 
 def _line(process: Popen[str]) -> str:
@@ -804,6 +804,16 @@ def test_the_helper_serves_no_other_user_even_if_the_socket_is_open_to_them(targ
 # Signals
 
 
+@pytest.fixture
+def staying(target: Host) -> Iterator[None]:
+    """Has sudo stay as the parent of the helper, as some settings of administrators do."""
+    path = "/etc/sudoers.d/zz-staying"
+    target.write(path, "Defaults!/usr/sbin/serviceswitch pam_session\n", 0o440)
+    yield
+    target.run("rm", path)
+
+
+@pytest.mark.usefixtures("staying")
 @pytest.mark.parametrize("name", ["TERM", "HUP", "INT", "QUIT", "USR1", "KILL"])
 def test_a_signal_to_sudo_stops_the_helper_but_not_its_audit(
     target: Host, name: str, sudos: Sequence[str]
@@ -814,7 +824,7 @@ def test_a_signal_to_sudo_stops_the_helper_but_not_its_audit(
             helper.send(START_SLOW)
             assert helper.reply() == {"type": "accepted", "id": 1}
             eventually(lambda: target.show("slow.service", "ActiveState") == "activating")
-            target.run("kill", f"-{name}", helper.sudo, user="hkswitch")
+            target.run("kill", f"-{name}", helper.parent, user="hkswitch")
             if name == "KILL":  # then the helper exits at the end of its input
                 assert helper.answers()
                 assert helper.process.stdin is not None
@@ -825,15 +835,16 @@ def test_a_signal_to_sudo_stops_the_helper_but_not_its_audit(
         target.run("systemctl", "stop", "slow.service")
 
 
+@pytest.mark.usefixtures("staying")
 @pytest.mark.parametrize("name", ["PIPE", "TSTP", "CONT"])
 def test_a_signal_that_does_not_stop_the_helper_changes_nothing(
     target: Host, name: str, sudos: Sequence[str]
 ) -> None:
     for sudo in sudos:
         with session(target, *by_sudo(sudo)) as helper:
-            target.run("kill", f"-{name}", helper.sudo, user="hkswitch")
+            target.run("kill", f"-{name}", helper.parent, user="hkswitch")
             assert helper.answers()
-            target.run("kill", "-CONT", helper.sudo, user="hkswitch", check=False)
+            target.run("kill", "-CONT", helper.parent, user="hkswitch", check=False)
 
 
 TERMINAL: Final = """
@@ -912,7 +923,7 @@ def test_a_suspended_helper_does_not_act_late(target: Host, closed: str, launche
             if closed == "both":
                 helper.process.stdout.close()
             target.run("kill", "-CONT", helper.helper)
-            target.run("kill", "-CONT", helper.sudo)  # sudo stops together with its command
+            target.run("kill", "-CONT", helper.parent)  # sudo, if it stays, stops together with its command
             eventually(lambda: helper.helper not in running(target, "serviceswitch"))
         check_no_effect(target, audit(target))
 
@@ -928,7 +939,7 @@ def test_a_suspended_helper_does_not_act_late_with_unread_input(target: Host, la
             assert helper.process.stdin is not None
             helper.process.stdin.close()
             target.run("kill", "-CONT", helper.helper)
-            target.run("kill", "-CONT", helper.sudo)
+            target.run("kill", "-CONT", helper.parent)
             # One reply is `accepted`, without which the helper does not act.
             lines = eventually(lambda: outcomes(target) if helper.read_some(8192) else None)
             eventually(lambda: helper.drain() and helper.helper not in running(target, "serviceswitch"))

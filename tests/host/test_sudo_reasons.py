@@ -464,6 +464,37 @@ def test_where_sudo_passes_variables_the_linker_obeys_them_until_the_documents_l
     assert {sudo for sudo in sudos if obeys(sudo)} == {sudo for sudo in sudos & still.keys() if still[sudo]}
 
 
+DIRECT: Final = "Defaults!/usr/sbin/serviceswitch"
+
+STAYS: Final = {
+    "only our settings": ((), False),
+    "settings for all commands": (("Defaults use_pty, pam_session, pam_setcred",), False),
+    "the document's line": ((), True),
+    "use_pty": ((f"{DIRECT} use_pty",), True),
+    "pam_setcred": ((f"{DIRECT} pam_setcred",), True),
+    "command_timeout": (("Defaults command_timeout=600",), True),
+}
+"""Settings of the administrator, and whether sudo then stays as the parent of the helper."""
+
+
+@pytest.mark.parametrize("name", STAYS)
+def test_sudo_stays_only_where_the_administrators_settings_need_it(daemon: Host, name: str) -> None:
+    settings, stays = STAYS[name]
+    if name == "the document's line":
+        settings = (block("A PAM session for the helper").strip(),)
+        assert settings == (f"{DIRECT} pam_session",)
+    daemon.run("sh", "-ec", rules(LATER, *settings))
+    daemon.run("visudo", "-c")
+    restarted(daemon)
+    works(daemon)
+    assert has_sudo(daemon) is stays
+
+
+def has_sudo(host: Host) -> bool:
+    """Return whether a process of sudo runs."""
+    return host.run("pgrep", "--exact", "sudo", check=False).returncode == 0
+
+
 def test_settings_documented_as_harmless_are_harmless(daemon: Host) -> None:
     settings = block("Settings that need no exemption").splitlines()
     assert "Defaults use_pty" in settings
@@ -515,6 +546,7 @@ def test_io_logging_into_a_folder_that_the_sandbox_opens_works_and_records_what_
         daemon.run("sh", "-ec", drop_in(f"ReadWritePaths={IO_LOG}"))
         restarted(daemon)
         works(daemon)
+        assert has_sudo(daemon)  # it records what passes
         daemon.run("systemctl", "stop", DAEMON)
         recorded = daemon.run("sh", "-ec", f"zcat $(find {IO_LOG} -name stdin)").stdout
         assert '"action":"start","group":"web"' in recorded

@@ -10,10 +10,11 @@ from typing import Final
 
 import pytest
 
-from tests.host.installation import leftovers
+from tests.host.installation import broken_program, leftovers
 from tests.host.machine import FROM_WHEELS, Boot, Host, booted, eventually, staged
-from tests.host.matrix import PACKAGE_KINDS
+from tests.host.matrix import PACKAGE_KINDS, SUDO_RS
 from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
+from tests.host.test_install import SUDOS
 
 DROP_INS: Final = "/etc/systemd/system/hkswitch.service.d"
 SERVICE: Final = "hkswitch.service"
@@ -354,6 +355,25 @@ def test_a_rule_that_was_placed_last_is_replaced_by_another(host: Host, each_upg
     assert rule(host) == (CHECKOUT / "packaging" / "hkswitch.sudoers").read_text()
 
 
+VISUDOS: Final = {'exec visudo-rs "$@"': False, '! grep -q pam_session "$2"': False, "true": True}
+"""Commands of a visudo: that of sudo-rs, one of a sudo that lacks a setting, and one that accepts all."""
+
+
+def test_settings_that_visudo_does_not_know_are_not_placed_and_the_rule_is(
+    host: Host, each_upgrade: Upgrade
+) -> None:
+    for visudo, is_placed in VISUDOS.items():
+        if "visudo-rs" in visudo and SUDO_RS not in SUDOS[host.release]:
+            continue
+        with broken_program(host, "visudo", f"#!/bin/sh\n{visudo}\n"):
+            assert "hkswitch: " not in each_upgrade(host)
+        found = rule(host) or ""
+        assert (allowed(host), "Defaults" in found) == (LINE, is_placed)
+        assert host.read(RECORD) == found
+        assert host.run("stat", "--format=%U:%G %a", RULE).stdout == "root:root 440\n"
+    assert rule(host) == (CHECKOUT / "packaging" / "hkswitch.sudoers").read_text()
+
+
 REMOVE: Final = {
     "deb": ("dpkg --remove hkswitch", purge_deb),
     "make": ("/src/packaging/uninstall", purge_make),
@@ -384,6 +404,6 @@ def test_a_removal_and_another_installation_keep_the_decision(
 
 
 def allowed(host: Host) -> str | None:
-    """Return the lines of the rule that are not comments."""
+    """Return the lines of the rule that allow something."""
     found = rule(host)
-    return None if found is None else re.sub(r"^#.*\n", "", found, flags=re.MULTILINE)
+    return None if found is None else re.sub(r"^(#|Defaults!).*\n", "", found, flags=re.MULTILINE)
