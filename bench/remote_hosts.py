@@ -95,6 +95,7 @@ class HkswitchWithHosts:
     """Of the other hosts, which have consecutive addresses."""
     who: ClassVar[str] = OURS
     service: ClassVar[str] = Hkswitch.service
+    cgroups: ClassVar[tuple[str, ...]] = Hkswitch.cgroups
     port: ClassVar[int] = Hkswitch.port
     setup_code = Hkswitch.setup_code
 

@@ -12,9 +12,12 @@ if sys.argv[1:2] == ["run"]:  # until the daemon handles these, they must not en
 
 import gc  # noqa: E402
 import os  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from contextlib import suppress  # noqa: E402
+from functools import partial  # noqa: E402
+from typing import NoReturn  # noqa: E402
 
-gc.disable()  # most commands end before there is garbage: docs/benchmarks.md, "Two shortcuts"
+gc.disable()  # most commands end before there is garbage: docs/benchmarks.md, "Three shortcuts"
 
 
 def main() -> None:
@@ -24,7 +27,7 @@ def main() -> None:
         from hkswitch import openssl  # noqa: PLC0415 -- see above
 
         openssl.leave_out()
-        from hkswitch.cli import entry, main  # noqa: PLC0415
+        program = _program(sys.argv[1:])
     except (
         ImportError,
         OSError,
@@ -35,9 +38,27 @@ def main() -> None:
         sys.exit(os.EX_UNAVAILABLE)
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     try:
-        entry.run_program(main.commands)
+        program()
     finally:
         gc.freeze()  # otherwise Python collects garbage when it exits
+
+
+def _program(arguments: list[str]) -> Callable[[], NoReturn]:
+    """Import what the arguments need."""
+    from hkswitch.cli import entry  # noqa: PLC0415 -- see above
+
+    if arguments == ["run"]:
+        from hkswitch.cli.run import run  # noqa: PLC0415
+
+        return partial(entry.run, run)
+    if arguments[:1] == ["status"]:
+        from hkswitch.cli import status  # noqa: PLC0415
+
+        if (plain := status.plain(arguments[1:])) is not None:
+            return partial(entry.run, plain)
+    from hkswitch.cli import main  # noqa: PLC0415 -- click takes as long as all the rest of `hkswitch status`
+
+    return partial(entry.run_program, main.commands)
 
 
 def _print_error(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Keeps OpenSSL out of the daemon and the helper: docs/benchmarks.md, "Two shortcuts", shows the savings.
+"""Keeps OpenSSL out of the daemon and the helper: docs/benchmarks.md, "Three shortcuts", shows the savings.
 
 Neither uses TLS, and HomeKit's encryption comes from the cryptography library. Call `leave_out` before
 asyncio or hashlib is imported.

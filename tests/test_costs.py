@@ -344,10 +344,10 @@ async def test_a_change_from_outside_calls_nothing(controller: Controller, fake:
 DAEMON = """\
 import asyncio, json, os, signal, sys
 from pathlib import Path
-from hkswitch.daemon import service
+from hkswitch.daemon import launch, service
 
 config_file, folder, *command = sys.argv[1:]
-service.sudo_command = lambda: tuple(command)
+launch.sudo_command = lambda: tuple(command)
 
 class Looking(service._Service):
     def serving(self, config, place, bridge, trouble):
@@ -356,7 +356,8 @@ class Looking(service._Service):
         print(json.dumps({"modules": sorted(sys.modules), "libraries": libraries}), flush=True)
 
 service._Service = Looking
-asyncio.run(service.run(Path(config_file), Path(folder)))
+launched = launch.launch(Path(config_file), Path(folder))
+asyncio.run(service.run(Path(config_file), Path(folder), launched))
 """
 
 
@@ -455,6 +456,32 @@ def rooms(names: set[str]) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("hkswitch.")}
 
 
+STARTING = """\
+import json, sys
+from pathlib import Path
+from hkswitch.cli import run
+from hkswitch.daemon import launch
+
+def spawn(command):
+    print(json.dumps(sorted(sys.modules)))
+    sys.exit()
+
+launch.spawn = spawn
+run.run(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_the_daemon_starts_its_helper_before_it_imports_what_is_slow(tmp_path: Path) -> None:
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(CONFIG)
+    command = (sys.executable, "-c", STARTING, config_file, tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    names = set(json.loads(done.stdout))
+    assert foreign({name.partition(".")[0] for name in names}) - {"cython_runtime"} == {"yaml"}
+    assert not names & {*WIDE, "logging"}
+    assert rooms(names) == {"backend", "cli", "control", "daemon", "model", "protocol"}
+
+
 def test_the_helper_imports_yaml_and_sdbus_of_others_and_its_own_rooms() -> None:
     found = imported("-m", "hkswitch.serviceswitch", "--version")
     assert foreign(found) == {"yaml", "sdbus"}
@@ -473,23 +500,54 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         serving.terminate()
 
 
-@pytest.mark.parametrize(
-    ("options", "packages"),
-    [(("--json",), {"click"}), ((), {"click", "rich"})],
-    ids=["json", "table"],
-)
-def test_status_imports_what_it_shows_with_and_no_bus_and_no_homekit(
-    demo: Path, options: tuple[str, ...], packages: set[str]
-) -> None:
-    found = imported(HKSWITCH, "status", "--state-dir", demo, *options)
-    assert foreign(found) == packages
+AS_OF_THE_SERVICE = """\
+import sys
+from pathlib import Path
+from hkswitch import __main__, control
+control.RUNTIME_FOLDER = Path(sys.argv.pop())
+__main__.main()
+"""
+"""Runs the program with the daemon of a folder as that of the service."""
+
+SLOW = {
+    "argparse",
+    "ast",
+    "dataclasses",
+    "datetime",
+    "inspect",
+    "logging",
+    "shutil",
+    "subprocess",
+    "threading",
+}
+"""Also of the standard library, what a request to the daemon does without."""
+
+OF_JSON = {
+    *("__main__", "openssl", "cli", "cli.entry", "cli.layout", "cli.status"),
+    *("control", "control.client", "control.peer_credentials"),
+    *("model", "model.config_file", "model.errors", "model.installation", "model.printable"),
+    *("model.unit_state", "protocol", "protocol.alert_report", "protocol.control", "protocol.credentials"),
+    *("protocol.host_report", "protocol.json_fields", "protocol.json_lines", "protocol.report"),
+}
+OF_THE_TABLE = {
+    *("cli.group_table", "cli.health", "cli.host_table", "cli.render", "cli.styled", "control.words"),
+}
+
+
+@pytest.mark.parametrize("options", [("--json",), (), ("web",)], ids=["json", "table", "group"])
+def test_status_imports_neither_click_nor_rich_and_no_group(demo: Path, options: tuple[str, ...]) -> None:
+    found = imported("-c", AS_OF_THE_SERVICE, "status", *options, demo)
+    assert foreign(found) == set()
+    assert not found & (WIDE | SLOW)
+    ours = {name.removeprefix("hkswitch.") for name in found if name.startswith("hkswitch.")}
+    assert ours == (OF_JSON if options == ("--json",) else OF_JSON | OF_THE_TABLE)
+
+
+@pytest.mark.parametrize("command", ["status", "start"])
+def test_options_need_click_but_no_group_no_bus_and_no_homekit(demo: Path, command: str) -> None:
+    words = ("web",) if command == "start" else ()
+    found = imported(HKSWITCH, command, "--state-dir", demo, *words)
+    assert foreign(found) == {"click"}
     assert not found & WIDE
-    assert not rooms(found) & {
-        "backend",
-        "daemon",
-        "doctor",
-        "hap",
-        "network",
-        "serviceswitch",
-        "systemd",
-    }
+    assert "hkswitch.model.group" not in found
+    assert rooms(found) == {"__main__", "cli", "control", "model", "openssl", "protocol"}

@@ -4,13 +4,13 @@ Does not run as root.
 """
 
 import asyncio
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from hkswitch.backend import sudo_reasons
-from hkswitch.backend.child_pipes import ChildPipes, start
+from hkswitch.backend.child_pipes import ChildPipes, adopt, start
+from hkswitch.backend.child_process import Child
 from hkswitch.backend.helper_client import back_off_seconds
 from hkswitch.backend.helper_session import HelperGone, HelperSession, Terms, local_terms
 
@@ -24,18 +24,13 @@ _CLOSED_AT_ONCE: Final = (
 )
 
 
-def sudo_command() -> tuple[str, ...]:
-    """Return the one command that sudoers allows. sudo-rs may be the only sudo installed."""
-    sudo = shutil.which("sudo") or shutil.which("sudo-rs") or "sudo"
-    return (sudo, "-n", "-u", "root", *sudo_reasons.HELPER)
-
-
 class SudoTransport:
     """The transport to a helper that is a child of the daemon: lines over pipes."""
 
-    def __init__(self, command: Sequence[str]) -> None:
-        """`command` is an argv, as `sudo_command` returns it."""
+    def __init__(self, command: Sequence[str], launched: Child | None = None) -> None:
+        """`command` is an argv, as `sudo_command` returns it; `launched` is a process that it has started."""
         self._command = command
+        self._launched = launched
 
     @property
     def terms(self) -> Terms:
@@ -43,9 +38,13 @@ class SudoTransport:
         return local_terms()
 
     async def open(self, session: HelperSession) -> ChildPipes:
-        """Start the helper; raises `HelperGone`."""
+        """Start the helper, unless it has been launched; raises `HelperGone`."""
+        pipes = ChildPipes(session, sudo_reasons.telling_line)
+        if (child := self._launched) is not None:
+            self._launched = None
+            return await adopt(child, pipes)
         # TRUST: crosses to root. The command is literal; only requests in protocol/helper.py follow.
-        return await start(self._command, ChildPipes(session, sudo_reasons.telling_line))
+        return await start(self._command, pipes)
 
     def pause_seconds(self, why_gone: str, attempt: int) -> float:  # noqa: ARG002 -- only some reasons matter
         """Return how long to wait before the next attempt."""

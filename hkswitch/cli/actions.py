@@ -13,12 +13,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from hkswitch.backend import NOT_IN_ACTIONS
-from hkswitch.backend.sudo_reasons import HELPER
 from hkswitch.cli import other_host
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.layout import say
@@ -27,11 +25,13 @@ from hkswitch.control import START_SERVICE, client, is_of_service, socket_of
 from hkswitch.model import config_file
 from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
-from hkswitch.model.group import Group
 from hkswitch.model.printable import printable, printable_lines
 from hkswitch.model.unit_state import Action, GroupState, LoadState, UnitHealth, UnitState
 from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.report import GroupReport, is_contained, unknown_group
+
+if TYPE_CHECKING:
+    from hkswitch.model.group import Group
 
 LAST_LINES: Final = 5
 """Lines of a failed unit's journal to show."""
@@ -114,6 +114,8 @@ def _finish(action: Action, group_id: str, asked: client.PendingRequest, path: P
             _print_error(f"hkswitch: {failure}")
             return failure.exit_code
     except Failure as failure:
+        from hkswitch.backend import NOT_IN_ACTIONS  # noqa: PLC0415 -- only a failure needs it
+
         _print_error(f"hkswitch: {failure}")
         if NOT_IN_ACTIONS in str(failure) and is_of_service(path):
             _print_how_to_allow(action, group_id)
@@ -125,6 +127,8 @@ def _finish(action: Action, group_id: str, asked: client.PendingRequest, path: P
 
 def _is_denied(failure: str) -> bool:
     """Whether the action never began: no unit's journal explains that."""
+    from hkswitch.backend import NOT_IN_ACTIONS  # noqa: PLC0415 -- as above
+
     return NOT_IN_ACTIONS in failure or re.search(r"(?<!permission )denied: ", failure) is not None
 
 
@@ -150,22 +154,17 @@ def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon,
         _print_error(f"hkswitch: {failure}, or use sudo")
         return [failure.exit_code]
     known = _configured_groups()
-    try:
-        helpers = {
-            group_id: _start_helper(action, group_id, wait=wait)
-            for group_id in group_ids
-            if known is None or (group_id in known and known[group_id].elsewhere is None)
-        }
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise Failure(f"cannot start {HELPER[0]}: {reason}; is hkswitch installed?") from error
+    helpers = {
+        group_id: _start_helper(action, group_id, wait=wait)
+        for group_id in group_ids
+        if known is None or (group_id in known and known[group_id].elsewhere is None)
+    }
     deadline_seconds = None if wait else time.monotonic() + REFUSED_WITHIN_SECONDS
     codes = {
         each: _end_of(helpers[each], deadline_seconds) if each in helpers else _not_here(each, known or {})
         for each in group_ids
     }
-    groups = (known or {}).values()
-    failed = [member for group in groups if codes.get(group.id) for member in group.members]
+    failed = [member for group in (known or {}).values() if codes.get(group.id) for member in group.members]
     _print_hints_for(member for member in failed if not is_contained(member))
     if contained := [member for member in failed if is_contained(member)]:
         _print_remedies(_states_of(contained))
@@ -174,7 +173,7 @@ def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon,
     return [*codes.values()]
 
 
-def _configured_groups() -> dict[str, Group] | None:
+def _configured_groups() -> "dict[str, Group] | None":
     """Return the groups by id; None if the configuration cannot be read: the helper says why."""
     try:
         return {group.id: group for group in config_file.read(config_file.DEFAULT).groups}
@@ -182,7 +181,7 @@ def _configured_groups() -> dict[str, Group] | None:
         return None
 
 
-def _not_here(group_id: str, known: Mapping[str, Group]) -> Exit:
+def _not_here(group_id: str, known: "Mapping[str, Group]") -> Exit:
     """Print why the helper of this machine cannot act on a group; returns the exit code."""
     group = known.get(group_id)
     if group is None:
@@ -195,9 +194,16 @@ def _not_here(group_id: str, known: Mapping[str, Group]) -> Exit:
 
 
 def _start_helper(action: Action, group_id: str, *, wait: bool) -> "subprocess.Popen[bytes]":
+    from hkswitch.backend.sudo_reasons import HELPER  # noqa: PLC0415 -- the daemon usually runs
+
+    argv = (HELPER[0], action, group_id)
     # TRUST: it runs as root, and inherits nothing from the user's environment.
     # With --no-wait, it goes on when this terminal is closed.
-    return subprocess.Popen((HELPER[0], action, group_id), env=CHILD_ENVIRONMENT, start_new_session=not wait)
+    try:
+        return subprocess.Popen(argv, env=CHILD_ENVIRONMENT, start_new_session=not wait)
+    except OSError as error:
+        why = error.strerror or error
+        raise Failure(f"cannot start {HELPER[0]}: {why}; is hkswitch installed?") from error
 
 
 def _end_of(helper: "subprocess.Popen[bytes]", deadline_seconds: float | None) -> Exit:

@@ -110,7 +110,7 @@ def add(  # noqa: PLR0913 -- one for each option
     check_containers(group)
     with to_change(config_file, dry_run=dry_run) as original:
         if group.elsewhere is not None:
-            place = replace(group.elsewhere, host=host_in(original.data, group.elsewhere.host.name))
+            place = group.elsewhere._replace(host=host_in(original.data, group.elsewhere.host.name))
             group = replace(group, elsewhere=place)
         replaced = _of_example(original.data, str(config_file))
         data = with_group(original.data, str(config_file), group, replaced)

@@ -9,7 +9,7 @@ import asyncio
 import platform
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import click
 
 from hkswitch import __version__
-from hkswitch.backend.helper_transport import sudo_command
+from hkswitch.backend.sudo_command import sudo_command
 from hkswitch.cli import status
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.layout import say
@@ -158,7 +158,9 @@ def _group_lines(group: Group) -> Iterator[str]:
     place = f"{group.elsewhere}" if group.elsewhere else actions  # the config there has the actions
     yield f"group {group.id} ({group.name}): {group.type}, {place}{restart}{sensor}"
     if group.restart_when:
-        limits = (f"{key} {value}" for key, value in asdict(group.restart_when).items() if value is not None)
+        limits = (
+            f"{key} {value}" for key, value in group.restart_when._asdict().items() if value is not None
+        )
         yield f"  restart_when: {', '.join(limits)}"
     if group.units:
         yield f"  units: {' '.join(group.units)}"

@@ -8,18 +8,22 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Coroutine
-from typing import Any, Final, NoReturn, TextIO, TypeVar
-
-import click
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, TypeVar
 
 from hkswitch.cli.layout import say
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure, reason_of
 from hkswitch.model.installation import CONFIG_FILE
 from hkswitch.model.printable import printable_lines
 
+if TYPE_CHECKING:
+    import click
+
 STDOUT: Final = 1
 STDERR: Final = 2
+
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl-C, as in a shell."""
 
 _Result = TypeVar("_Result")
 
@@ -87,13 +91,34 @@ def _output_failed(reason: str) -> Failure:
     return Failure(f"cannot write to standard output: {reason}", Exit.OUTPUT)
 
 
-def run_program(program: click.Command) -> NoReturn:
+def run_program(program: "click.Command") -> NoReturn:
     """Run a click program, and exit with its exit code."""
+    import click  # noqa: PLC0415 -- what runs without it does not wait for it
+
+    try:
+        run(lambda: program.main(standalone_mode=False))
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.ClickException as misuse:
+        # click would print it as wide as it is.
+        shown = io.StringIO()
+        misuse.show(shown)
+        say(shown.getvalue().rstrip("\n"), err=True)
+        sys.exit(Exit.USAGE)
+    except click.Abort:
+        sys.exit(INTERRUPTED)
+
+
+def run(doing: Callable[[], Any]) -> NoReturn:
+    """Call a function, and exit with the exit code that it returns."""
     sys.stdout = _stream(_StandardOutput(STDOUT, is_open=sys.stdout is not None), sys.stdout)
     sys.stderr = _stream(_Descriptor(STDERR, is_open=sys.stderr is not None), sys.stderr)
     try:
         try:
-            sys.exit(program.main(standalone_mode=False))
+            sys.exit(doing())
+        except KeyboardInterrupt:
+            say("", err=True)  # as click does: the terminal has shown ^C without a new line
+            raise
         finally:
             sys.stdout.flush()
     except ReaderGone as failure:  # as in `hkswitch status | head -1`
@@ -104,16 +129,8 @@ def run_program(program: click.Command) -> NoReturn:
     except (OSError, UnicodeError, ImportError, MemoryError, SystemError) as error:
         _print_error(f"hkswitch: cannot continue: {reason_of(error)}")
         sys.exit(Exit.UNAVAILABLE)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
-    except click.ClickException as misuse:
-        # click would print it as wide as it is.
-        shown = io.StringIO()
-        misuse.show(shown)
-        say(shown.getvalue().rstrip("\n"), err=True)
-        sys.exit(Exit.USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 def _described(failure: Failure) -> str:

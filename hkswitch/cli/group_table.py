@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from rich.text import Text
-
 from hkswitch.cli.layout import cells, wrapped
+from hkswitch.cli.styled import StyledText, styled, styled_within
 from hkswitch.protocol.report import is_contained
 
 HEADINGS: Final = ("group", "name", "host", "state", "units", "last action")
@@ -29,7 +28,7 @@ class GroupRow(NamedTuple):
     """The host that runs it; if no group has one, the table is without this column."""
 
 
-def group_lines(rows: Sequence[GroupRow], columns: int) -> Iterator[Text]:
+def group_lines(rows: Sequence[GroupRow], columns: int) -> Iterator[StyledText]:
     """Yield the lines for a terminal of this width. Only words longer than a line exceed it."""
     headings = _headings(rows)
     cells_of_rows = [tuple(_cells_of(row)[heading] for heading in headings) for row in rows]
@@ -39,7 +38,7 @@ def group_lines(rows: Sequence[GroupRow], columns: int) -> Iterator[Text]:
         for row in rows:
             yield from _below(row, columns)
         return
-    yield Text(_line(shown, widths), "bold")
+    yield styled(_line(shown, widths), "bold")
     state_column = shown.index("state")
     for row, texts in zip(rows, cells_of_rows, strict=True):
         yield from _beside(row, texts, widths, state_column)
@@ -86,17 +85,16 @@ def _widths(rows: Sequence[tuple[list[str], ...]], headings: Sequence[str], colu
 
 def _beside(
     row: GroupRow, texts: tuple[list[str], ...], widths: Sequence[int], state_column: int
-) -> Iterator[Text]:
+) -> Iterator[StyledText]:
     laid_out = [
         [line for text in each for line in wrapped(text, width, 0)]
         for each, width in zip(texts, widths, strict=True)
     ]
     start = sum(widths[:state_column]) + GAP_CELLS * state_column
     for number in range(max(map(len, laid_out))):
-        line = Text(_line([each[number] if number < len(each) else "" for each in laid_out], widths))
-        if number == 0:
-            line.stylize(row.style, start, start + len(row.state))
-        yield line
+        line = _line([each[number] if number < len(each) else "" for each in laid_out], widths)
+        style = "" if number else row.style
+        yield styled_within(line, style, start, start + len(row.state))
 
 
 def _line(texts: Sequence[str], widths: Sequence[int]) -> str:
@@ -104,9 +102,10 @@ def _line(texts: Sequence[str], widths: Sequence[int]) -> str:
     return (" " * GAP_CELLS).join(padded).rstrip()
 
 
-def _below(row: GroupRow, columns: int) -> Iterator[Text]:
+def _below(row: GroupRow, columns: int) -> Iterator[StyledText]:
     fits = cells(f"{row.id}  {row.state}") <= columns
-    yield Text.assemble((row.id, "bold"), *(("  ", (row.state, row.style)) if fits else ()))
+    state = (("  ", ""), (row.state, row.style)) if fits else ()
+    yield StyledText(((row.id, "bold"), *state))
     if not fits:
         yield from _indented(row.state, columns, row.style)
     for text in (row.name, row.host and f"on {row.host}", *row.units, row.last_action):
@@ -114,5 +113,5 @@ def _below(row: GroupRow, columns: int) -> Iterator[Text]:
             yield from _indented(text, columns)
 
 
-def _indented(text: str, columns: int, style: str = "") -> Iterator[Text]:
-    yield from (Text(line, style) for line in wrapped(f"  {text}", columns))
+def _indented(text: str, columns: int, style: str = "") -> Iterator[StyledText]:
+    yield from (styled(line, style) for line in wrapped(f"  {text}", columns))

@@ -3,14 +3,12 @@
 It needs neither root nor the network; the doctor examines everything.
 """
 
-import shlex
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
 from hkswitch import __version__
 from hkswitch.control import STATE_FOLDER
-from hkswitch.model.restart_rule_events import GIVEN_UP
 from hkswitch.model.unit_state import LoadState, UnitState
 from hkswitch.protocol.report import STARTING, BridgeReport, GroupReport, Report, is_contained
 
@@ -80,8 +78,14 @@ def _of_troubles(report: Report) -> Iterator[str]:
     if (more := len(troubled) - MOST_TROUBLES_NAMED) > 0:
         yield f"and {more} more of these; run `hkswitch alerts`"
     for group in report.groups:
-        if group.rule.startswith(GIVEN_UP) and not group.trouble:  # it has no sensor
+        if group.rule and not group.trouble and _has_given_up(group.rule):  # it has no sensor
             yield f"the rule of {group.id} {group.rule}; run `sudo hkswitch restart {group.id}`"
+
+
+def _has_given_up(rule: str) -> bool:
+    from hkswitch.model.restart_rule_events import GIVEN_UP  # noqa: PLC0415 -- few groups have a rule
+
+    return rule.startswith(GIVEN_UP)
 
 
 def _broken_part(member: str, state: UnitState) -> str:
@@ -114,6 +118,8 @@ def _is_unused_example(report: Report) -> bool:
 
 
 def _problem_of(unit: str, load: LoadState) -> str:
+    import shlex  # noqa: PLC0415 -- as above
+
     typed = shlex.quote(unit)  # such as srv-my\x2ddata.mount, whose backslash a shell would drop
     match load:
         case LoadState.NOT_FOUND:

@@ -1,6 +1,5 @@
 """The help of commands, which breaks lines only between words. click breaks long ones and at hyphens."""
 
-import shutil
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -22,6 +21,8 @@ class WholeWordFormatter(click.HelpFormatter):
     """Formats help for terminals from 40 columns on."""
 
     def __init__(self, width: int | None = None, max_width: int | None = None) -> None:
+        import shutil  # noqa: PLC0415 -- a slow import that only help needs
+
         columns = width or shutil.get_terminal_size().columns
         widest = max_width or WIDEST_COLUMNS
         super().__init__(width=max(min(columns, widest), NARROWEST_COLUMNS))

@@ -3,10 +3,9 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from rich.text import Text
-
 from hkswitch.cli.group_table import GAP_CELLS
 from hkswitch.cli.layout import cells, duration, wrapped
+from hkswitch.cli.styled import StyledText, styled, styled_within
 from hkswitch.protocol.host_report import HostReport
 
 HOST_HEADINGS: Final = ("host", "destination", "connection", "round trip", "version")
@@ -19,7 +18,7 @@ _STYLES: Final = {AWAY: "red", NOT_USED: "dim"}
 
 def host_lines(
     hosts: Sequence[HostReport], used: Collection[str], now_unix_seconds: float, columns: int
-) -> Iterator[Text]:
+) -> Iterator[StyledText]:
     """Yield the lines for a terminal of this width; none without hosts. `used`: hosts that have groups."""
     rows = [_texts(host, used, now_unix_seconds) for host in hosts]
     if not rows:
@@ -29,12 +28,10 @@ def host_lines(
         for row in rows:
             yield from _below(row, columns)
         return
-    yield Text(_line(HOST_HEADINGS, widths), "bold")
+    yield styled(_line(HOST_HEADINGS, widths), "bold")
     start = sum(widths[:CONNECTION_COLUMN]) + GAP_CELLS * CONNECTION_COLUMN
     for row in rows:
-        line = Text(_line(row, widths))
-        line.stylize(_style(row), start, start + len(row[CONNECTION_COLUMN]))
-        yield line
+        yield styled_within(_line(row, widths), _style(row), start, start + len(row[CONNECTION_COLUMN]))
 
 
 def _texts(host: HostReport, used: Collection[str], now_unix_seconds: float) -> tuple[str, ...]:
@@ -57,10 +54,10 @@ def _line(texts: Sequence[str], widths: Sequence[int]) -> str:
     return (" " * GAP_CELLS).join(padded).rstrip()
 
 
-def _below(row: Sequence[str], columns: int) -> Iterator[Text]:
+def _below(row: Sequence[str], columns: int) -> Iterator[StyledText]:
     name, destination, connection, round_trip, version = row
-    yield Text(f"host {name}", "bold")
+    yield styled(f"host {name}", "bold")
     facts = ((destination, ""), (connection, _style(row)), (round_trip, ""), (version, ""))
     for text, style in facts:
         if text:
-            yield from (Text(line, style) for line in wrapped(f"  {text}", columns))
+            yield from (styled(line, style) for line in wrapped(f"  {text}", columns))

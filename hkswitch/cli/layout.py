@@ -15,10 +15,14 @@ HANGING_CELLS: Final = 2
 NARROWEST_COLUMNS: Final = 40
 """On a narrower terminal, lines are laid out for this width."""
 
+UNLIMITED_COLUMNS: Final = 1000
+"""The width if there is no terminal: programs read one line at a time."""
+
 ESCAPE: Final = "\x1b"
 
-_COMMAND_OR_WORD: Final = re.compile(r"(\s*)((?:[^\s`]*`[^`]*`[^\s`]*)+|\S+)")
-_WORD: Final = re.compile(r"(\s*)(\S+)")
+_COMMAND_OR_WORD: Final = r"(\s*)((?:[^\s`]*`[^`]*`[^\s`]*)+|\S+)"
+_WORD: Final = r"(\s*)(\S+)"
+"""Compiled when the first line is broken: most outputs have only short ones."""
 
 
 def columns_of(stream: TextIO) -> int | None:
@@ -62,11 +66,11 @@ def wrapped(line: str, columns: int, hanging_cells: int = HANGING_CELLS) -> list
 
 def _words(line: str, columns: int) -> Iterator[tuple[str, str]]:
     """Yield each word, and each command that fits in a line, with the spaces before it."""
-    for found in _COMMAND_OR_WORD.finditer(line):
+    for found in re.finditer(_COMMAND_OR_WORD, line):
         if cells(found[2]) <= columns:
             yield found[1], found[2]
         else:
-            for number, word in enumerate(_WORD.finditer(found[2])):
+            for number, word in enumerate(re.finditer(_WORD, found[2])):
                 yield word[1] if number else found[1], word[2]
 
 

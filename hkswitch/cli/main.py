@@ -57,7 +57,9 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy_subcommands={
-        "status": LazyCommand("hkswitch.cli.status:status", "Show each group with its units and containers"),
+        "status": LazyCommand(
+            "hkswitch.cli.status_command:status", "Show each group with its units and containers"
+        ),
         "start": LazyCommand("hkswitch.cli.actions:start", "Start groups"),
         "stop": LazyCommand("hkswitch.cli.actions:stop", "Stop groups"),
         "restart": LazyCommand("hkswitch.cli.actions:restart", "Restart running groups"),
@@ -83,7 +85,7 @@ class LazyGroup(click.Group):
             "hkswitch.cli.restore:restore", "Restore the configuration, keys and pairings"
         ),
         "reset": LazyCommand("hkswitch.cli.reset:reset", "Give the bridge a new identity"),
-        "run": LazyCommand("hkswitch.cli.run:run", "Run the daemon (hkswitch.service does this)"),
+        "run": LazyCommand("hkswitch.cli.run_command:run", "Run the daemon (hkswitch.service does this)"),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples("hkswitch status", "sudo hkswitch restart fileserver", "sudo hkswitch pair"),

@@ -4,19 +4,21 @@ import pwd
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
-
-from rich.console import Console, Group, RenderableType
-from rich.text import Text
+from typing import TYPE_CHECKING, Final
 
 from hkswitch.cli.group_table import GroupRow, group_lines, has_container
 from hkswitch.cli.host_table import host_lines
 from hkswitch.cli.layout import NARROWEST_COLUMNS, duration, wrapped
-from hkswitch.cli.rich_console import FittedConsole
+from hkswitch.cli.styled import StyledOutput, StyledText, StyledTexts, styled
 from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.control.words import command, locked
 from hkswitch.model.unit_state import GroupState, UnitHealth
 from hkswitch.protocol.report import BridgeReport, GroupReport, LastAction, Outcome, Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hkswitch.cli.rich_console import FittedConsole
 
 STATE_STYLES: Final = {
     GroupState.ON: "green",
@@ -49,7 +51,7 @@ def rendered(
     state_folder: Path = STATE_FOLDER,
     *,
     daemon_ended: bool = False,
-) -> RenderableType:
+) -> StyledTexts:
     """Return lines about the bridge, the hosts, the groups, why states are unknown, and troubles and rules.
 
     The lines break between words to fit in `columns`; only a longer word leaves a longer line.
@@ -57,32 +59,33 @@ def rendered(
     """
     rows = [_row(group, now_unix_seconds) for group in sorted(report.groups, key=_place)]
     if daemon_ended:
-        lines = [Text(DAEMON_ENDED, "yellow"), Text()]
+        lines = [styled(DAEMON_ENDED, "yellow"), styled()]
     elif report.bridge is None:
         lines = _lines_without_bridge(report)
     else:
         lines = _bridge_lines(report.bridge, now_unix_seconds, state_folder)
-    return Group(
+    shown = (
         *(_fit(line, columns) for line in lines),
         *_hosts(report, now_unix_seconds, columns),
         *group_lines(rows, columns),
         *(_fit(line, columns) for line in _below(report, now_unix_seconds)),
     )
+    return StyledTexts(shown)
 
 
-def _fit(line: Text, columns: int) -> Text:
-    return Text("\n".join(wrapped(line.plain, columns)), line.style)
+def _fit(line: StyledText, columns: int) -> StyledText:
+    return StyledText(tuple(("\n".join(wrapped(text, columns)), style) for text, style in line.parts))
 
 
-def _hosts(report: Report, now_unix_seconds: float, columns: int) -> Iterator[Text]:
+def _hosts(report: Report, now_unix_seconds: float, columns: int) -> Iterator[StyledText]:
     """Yield the lines about other hosts; without the daemon, which connects to them, there are none."""
     if report.bridge is None or not report.hosts:
         return
     yield from host_lines(report.hosts, {group.host for group in report.groups}, now_unix_seconds, columns)
     for host in report.hosts:
         if host.problem:
-            yield _fit(Text(f"host {host.name}: {host.problem}", TROUBLE_STYLE), columns)
-    yield Text()
+            yield _fit(styled(f"host {host.name}: {host.problem}", TROUBLE_STYLE), columns)
+    yield styled()
 
 
 def _place(group: GroupReport) -> str:
@@ -102,23 +105,23 @@ def _row(group: GroupReport, now_unix_seconds: float) -> GroupRow:
     )
 
 
-def _below(report: Report, now_unix_seconds: float) -> list[Text]:
+def _below(report: Report, now_unix_seconds: float) -> list[StyledText]:
     """Return the lines below the groups."""
     lines = [*_reasons(report), *_troubles(report, now_unix_seconds)]
-    return [Text(), *lines] if lines else []
+    return [styled(), *lines] if lines else []
 
 
-def _troubles(report: Report, now_unix_seconds: float) -> Iterator[Text]:
+def _troubles(report: Report, now_unix_seconds: float) -> Iterator[StyledText]:
     """Yield the alerts that last, and what rules say; a group can have both."""
     for group in report.groups:
         if group.trouble:
             lasts = _ago(group.trouble_since_unix_seconds, now_unix_seconds)
-            yield Text(f"{group.id}: alert for {lasts}: {group.trouble}", TROUBLE_STYLE)
+            yield styled(f"{group.id}: alert for {lasts}: {group.trouble}", TROUBLE_STYLE)
         if group.rule:
-            yield Text(f"{group.id}: restart rule: {group.rule}", RULE_STYLE)
+            yield styled(f"{group.id}: restart rule: {group.rule}", RULE_STYLE)
 
 
-def _reasons(report: Report) -> list[Text]:
+def _reasons(report: Report) -> list[StyledText]:
     """Return each reason once, with its groups; lines above have the long reason of a helper or a host."""
     helper = report.bridge.helper if report.bridge else ""
     away = {host.name for host in report.hosts if host.problem and not host.connected_since_unix_seconds}
@@ -131,65 +134,68 @@ def _reasons(report: Report) -> list[Text]:
             why = f"the host {group.host} is not connected, see above"
         if why:
             unknown.setdefault(why, []).append(group.id)
-    return [Text(f"{', '.join(ids)}: {why}", STATE_STYLES[None]) for why, ids in unknown.items()]
+    return [styled(f"{', '.join(ids)}: {why}", STATE_STYLES[None]) for why, ids in unknown.items()]
 
 
-def show_report(report: Report, terminal: Console, state_folder: Path) -> None:
+def show_report(report: Report, terminal: "Console | StyledOutput", state_folder: Path) -> None:
     _print(_at_present(report, terminal, state_folder), terminal)
 
 
 def _at_present(
-    report: Report, terminal: Console, state_folder: Path, *, daemon_ended: bool = False
-) -> RenderableType:
+    report: Report, terminal: "Console | StyledOutput", state_folder: Path, *, daemon_ended: bool = False
+) -> StyledTexts:
     columns = max(terminal.width, NARROWEST_COLUMNS)
     return rendered(report, time.time(), columns, state_folder, daemon_ended=daemon_ended)
 
 
-def _print(report: RenderableType, terminal: Console, end: str = "\n") -> None:
+def _print(report: StyledTexts, terminal: "Console | StyledOutput", end: str = "\n") -> None:
     """Print a report. A terminal folds a word that is longer than a line; rich would cut it."""
+    if isinstance(terminal, StyledOutput):
+        terminal.print(report)
+        return
     terminal.print(report, end=end, overflow="ignore", no_wrap=True, crop=False)
 
 
-def show_problems(problems: Sequence[str], terminal: Console) -> None:
+def show_problems(problems: Sequence[str], terminal: "Console | StyledOutput") -> None:
     """Print the problems below a report; nothing if there are none."""
     if problems:
         columns = max(terminal.width, NARROWEST_COLUMNS)
-        lines = [_fit(Text(f"- {problem}"), columns) for problem in problems]
-        _print(Group(Text(), Text("Problems:", "bold red"), *lines), terminal)
+        lines = [_fit(styled(f"- {problem}"), columns) for problem in problems]
+        _print(StyledTexts((styled(), styled("Problems:", "bold red"), *lines)), terminal)
 
 
-def _lines_without_bridge(report: Report) -> list[Text]:
+def _lines_without_bridge(report: Report) -> list[StyledText]:
     has_containers = any(has_container(group.units) for group in report.groups)
     whose = "systemd and the container engines" if has_containers else "systemd"
     what = f"The daemon is not running; {START_SERVICE}. These states come from {whose}."
-    return [Text(what, "yellow"), Text()]
+    return [styled(what, "yellow"), styled()]
 
 
-def _bridge_lines(bridge: BridgeReport, now_unix_seconds: float, state_folder: Path) -> list[Text]:
+def _bridge_lines(bridge: BridgeReport, now_unix_seconds: float, state_folder: Path) -> list[StyledText]:
     running = _ago(bridge.running_since_unix_seconds, now_unix_seconds)
-    lines = [Text(f"{bridge.name}: running for {running}, {_where(bridge)}", "bold")]
+    lines = [styled(f"{bridge.name}: running for {running}, {_where(bridge)}", "bold")]
     if bridge.addresses and bridge.network:
-        lines.append(Text(f"network: {bridge.network}", "yellow"))
+        lines.append(styled(f"network: {bridge.network}", "yellow"))
     connected = [each for each in bridge.controllers if each.connections]
     paired = f"{len(bridge.controllers)} paired, {len(connected)} connected"
     if connected:
         paired += f": {', '.join(each.id[:_CONTROLLER_CHARACTERS] for each in connected)}"
     if bridge.pairing_refused:
-        lines.append(Text(f"controllers: none paired; {locked(state_folder)}", "red"))
+        lines.append(styled(f"controllers: none paired; {locked(state_folder)}", "red"))
     else:
         none = f"none paired; run {command(state_folder, 'pair')}"
-        lines.append(Text(f"controllers: {paired if bridge.controllers else none}"))
+        lines.append(styled(f"controllers: {paired if bridge.controllers else none}"))
     if bridge.helper:
         lines.append(
-            Text(f"helper: unavailable ({bridge.helper}); switches do not respond until it is back", "red")
+            styled(f"helper: unavailable ({bridge.helper}); switches do not respond until it is back", "red")
         )
     if bridge.config:
-        lines.append(Text(f"configuration: not applied ({bridge.config})", "red"))
+        lines.append(styled(f"configuration: not applied ({bridge.config})", "red"))
     if bridge.storage:
-        lines.append(Text(f"state: not written ({bridge.storage})", "red"))
+        lines.append(styled(f"state: not written ({bridge.storage})", "red"))
     if bridge.identity:
-        lines.append(Text(f"identity: {bridge.identity}", "red"))
-    return [*lines, Text()]
+        lines.append(styled(f"identity: {bridge.identity}", "red"))
+    return [*lines, styled()]
 
 
 def _where(bridge: BridgeReport) -> str:
@@ -244,7 +250,9 @@ def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
     return duration(now_unix_seconds - unix_seconds)
 
 
-def show_reports(reports: Iterable[tuple[Report, bool]], terminal: FittedConsole, state_folder: Path) -> None:
+def show_reports(
+    reports: Iterable[tuple[Report, bool]], terminal: "FittedConsole", state_folder: Path
+) -> None:
     """Show each report in place of the previous one; below it if the output cannot do that.
 
     Each comes with a flag: whether the daemon has exited since.

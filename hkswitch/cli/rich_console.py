@@ -5,10 +5,7 @@ from typing import Final
 
 from rich.console import Console, ConsoleDimensions
 
-from hkswitch.cli.layout import columns_of
-
-UNLIMITED_COLUMNS: Final = 1000
-"""The width if there is no terminal: programs read one line at a time."""
+from hkswitch.cli.layout import UNLIMITED_COLUMNS, columns_of
 
 _LINES: Final = 25
 """The height if a terminal does not tell it."""

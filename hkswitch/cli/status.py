@@ -1,6 +1,7 @@
 """`hkswitch status`: the states of the groups, from the daemon.
 
 If it is not running, they come from systemd, and root also asks the container engines.
+Imports neither click nor rich, which take longer than all the rest: docs/benchmarks.md, "Three shortcuts".
 """
 
 import gc
@@ -8,26 +9,23 @@ import json
 import os
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import click
-
 from hkswitch.cli.entry import in_event_loop
-from hkswitch.cli.health import problems
 from hkswitch.cli.layout import say
-from hkswitch.cli.options import config_option, examples, json_option, state_option
 from hkswitch.control import STATE_FOLDER, client, is_of_service, socket_of
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
+from hkswitch.model.config_file import DEFAULT as DEFAULT_CONFIG
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.group import Engine
 from hkswitch.model.unit_state import GroupState, UnitState
 from hkswitch.protocol.host_report import HostReport
 from hkswitch.protocol.report import GroupReport, Report, as_object, unknown_group
 
 if TYPE_CHECKING:
-    from hkswitch.model.group import Group
+    from hkswitch.model.group import Engine, Group
     from hkswitch.systemd.units import Systemd
 
 ASK_DAEMON_AGAIN_SECONDS: Final = 1.0
@@ -44,39 +42,40 @@ class WatchedReport(NamedTuple):
     daemon_ended: bool = False
 
 
-@click.command(epilog=examples("hkswitch status", "hkswitch status web", "hkswitch status --watch"))
-@click.argument("groups", nargs=-1, metavar="[GROUP]...")
-@config_option
-@state_option
-@json_option
-@click.option("--watch", "watched", is_flag=True, help="Update after each change, until Ctrl-C")
-def status(
-    groups: tuple[str, ...], config_file: Path, state_folder: Path, *, as_json: bool, watched: bool
-) -> None:
-    """Show each group with its units and containers.
+def plain(arguments: Sequence[str]) -> Callable[[], Exit] | None:
+    """Return what `status` does with these arguments, or None if they need click.
 
-    Other hosts come first, each with its connection. With one GROUP, the exit code is 0 if it is on, and 3 if
-    not. While the service is stopped, the states come from systemd, and for root also from container engines,
-    and those of other hosts are unknown; only then is --config read. Problems, if there are any, are listed
-    at the end, with their remedies. --watch needs a running daemon, and reconnects when it restarts.
+    They do not if all are names of groups or --json.
     """
-    groups = tuple(dict.fromkeys(groups))
-    if watched:
-        _show_each(state_folder, groups, as_json=as_json)
-        return
+    groups = tuple(each for each in arguments if each != "--json")
+    if any(each.startswith("-") for each in groups):
+        return None
+    as_json = len(groups) < len(arguments)
+    return partial(show, groups, DEFAULT_CONFIG, STATE_FOLDER, as_json=as_json)
+
+
+def show(group_ids: Collection[str], config_file: Path, state_folder: Path, *, as_json: bool) -> Exit:
+    """Print a report on these groups, or on all if none is named; return the exit code."""
+    groups = tuple(dict.fromkeys(group_ids))
     everything = from_daemon(state_folder) or _without_daemon(config_file)
     report = select_groups(everything, groups)
     if as_json:
-        click.echo(report_as_json(report))
+        _print_json(report_as_json(report))
     else:
-        from hkswitch.cli import render  # noqa: PLC0415 -- JSON does not wait for rich
-        from hkswitch.cli.rich_console import FittedConsole  # noqa: PLC0415
+        from hkswitch.cli import render  # noqa: PLC0415 -- JSON does not wait for the table
+        from hkswitch.cli.health import problems  # noqa: PLC0415
+        from hkswitch.cli.styled import StyledOutput  # noqa: PLC0415
 
-        terminal = FittedConsole()
+        terminal = StyledOutput(sys.stdout)
         render.show_report(report, terminal, state_folder)
         if state_folder == STATE_FOLDER:
             render.show_problems(problems(report), terminal)
-    sys.exit(exit_code(report, groups))
+    return exit_code(report, groups)
+
+
+def _print_json(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _without_daemon(config_file: Path) -> Report:
@@ -87,12 +86,13 @@ def _without_daemon(config_file: Path) -> Report:
         raise
 
 
-def _show_each(state_folder: Path, groups: Collection[str], *, as_json: bool) -> None:
+def show_each(group_ids: Collection[str], state_folder: Path, *, as_json: bool) -> None:
+    """Print a report on these groups now and after each change, forever."""
     gc.enable()  # this runs for a long time: see __main__.py
-    reports = watch_reports(state_folder, groups)
+    reports = watch_reports(state_folder, tuple(dict.fromkeys(group_ids)))
     if as_json:
         for report, daemon_ended in reports:
-            click.echo(report_as_json(without_daemon(report) if daemon_ended else report, indent=None))
+            _print_json(report_as_json(without_daemon(report) if daemon_ended else report, indent=None))
     else:
         from hkswitch.cli import render  # noqa: PLC0415
         from hkswitch.cli.rich_console import FittedConsole  # noqa: PLC0415
@@ -143,7 +143,7 @@ def _group_report(group: "Group", states: Mapping[str, UnitState]) -> GroupRepor
     )
 
 
-def _only_root(engine: Engine) -> str:
+def _only_root(engine: "Engine") -> str:
     return f"only root can ask {engine.capitalize()}; use sudo"
 
 

@@ -3,8 +3,7 @@
 import errno
 import socket
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from hkswitch.protocol.credentials import credentials_of
 
@@ -13,8 +12,7 @@ LARGEST_OPTION_BYTES: Final = 1024
 """Python reads no larger socket option."""
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """A process that connected, with its credentials at that moment."""
 
     user_id: int

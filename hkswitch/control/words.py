@@ -3,7 +3,6 @@
 The service has the default state folder; a demo or a second bridge has another one.
 """
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,8 @@ def command(state_folder: Path, words: str) -> str:
     """Return a command for the bridge of a state folder, as a user types it."""
     if state_folder == STATE_FOLDER:
         return f"`sudo {PROGRAM} {words}`"
+    import shlex  # noqa: PLC0415 -- `hkswitch status` of the service does not wait for it
+
     # Absolute, since the user may type it in another folder.
     return f"`{_program()} {words} --state-dir {shlex.quote(str(state_folder.absolute()))}`"
 
@@ -36,7 +37,8 @@ def gone_from_home(state_folder: Path) -> str:
 
 def _program() -> str:
     """Return the path of this program, or its name if that is enough: a demo need not be installed."""
-    import shutil  # noqa: PLC0415 -- `hkswitch status` of the service does not wait for it
+    import shlex  # noqa: PLC0415 -- as above
+    import shutil  # noqa: PLC0415
 
     own, found = Path(sys.argv[0]), shutil.which(PROGRAM)
     if own.name != PROGRAM or (found is not None and own.samefile(found)):

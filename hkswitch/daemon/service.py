@@ -6,23 +6,24 @@ import os
 import signal
 import time
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hkswitch.backend import Host
 from hkswitch.backend.attempts import Attempts
 from hkswitch.backend.helper_host import HelperHost
-from hkswitch.backend.helper_transport import SocketTransport, SudoTransport, sudo_command
+from hkswitch.backend.helper_transport import SocketTransport, SudoTransport
 from hkswitch.backend.hosts import Hosts, MakeRemote
 from hkswitch.backend.ssh_transport import SshTransport
-from hkswitch.control import START_SERVICE, STATE_FOLDER, server, socket_of
+from hkswitch.backend.sudo_command import sudo_command
+from hkswitch.control import STATE_FOLDER, server, socket_of
 from hkswitch.control.words import command, locked
 from hkswitch.daemon import debug_log, logs
 from hkswitch.daemon.alerts import Alerts
 from hkswitch.daemon.assumed_states import AssumedStates, AssumingHost
 from hkswitch.daemon.bridge import Bridge, CannotServe
 from hkswitch.daemon.kept_alerts import alerts_file
+from hkswitch.daemon.launch import Launched
 from hkswitch.daemon.notify import Notifier
 from hkswitch.daemon.rules import Rules
 from hkswitch.daemon.serving import Environment, Followers, ServedBridge, Serving
@@ -32,9 +33,7 @@ from hkswitch.hap import state_file
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
 from hkswitch.model.elsewhere import RemoteHost
-from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import Group
-from hkswitch.model.installation import DAEMON_UNIT
 from hkswitch.model.printable import printable_line
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.network import addresses
@@ -43,14 +42,12 @@ from hkswitch.network.endpoint import Endpoint
 _log = logging.getLogger(__name__)
 
 
-async def run(config_file: Path, state_folder: Path) -> None:
+async def run(config_file: Path, state_folder: Path, launched: Launched) -> None:
     """Run the daemon for this machine's units until SIGTERM; raises `Failure` if it cannot start."""
-    _refuse_others(state_folder)
     service = _Service(config_file, state_folder, Notifier(os.environ))
-    config = await service.read()
-    transport = (
-        SocketTransport() if config.helper is HelperTransport.SOCKET else SudoTransport(sudo_command())
-    )
+    config, helper = launched
+    is_socket = config.helper is HelperTransport.SOCKET
+    transport = SocketTransport() if is_socket else SudoTransport(sudo_command(), helper)
     hosts = Hosts(HelperHost(config.groups, transport), config.groups, _remotes())
     host = AssumingHost(hosts, config.groups, AssumedStates(state_folder))
     async with service.notifier.alive():
@@ -69,18 +66,6 @@ def _remotes() -> MakeRemote:
         return HelperHost(groups, SshTransport(host, attempts=attempts), host)
 
     return make
-
-
-def _refuse_others(state_folder: Path) -> None:
-    """Refuse to serve the service's bridge as another user, root included; raises `Failure`.
-
-    Root could read and write the files there, but the service could not read those that root made.
-    """
-    with suppress(OSError):  # there is no bridge yet, or the failure to read it says why
-        if state_folder == STATE_FOLDER and state_folder.stat().st_uid != os.geteuid():
-            why = f"the bridge in {state_folder} belongs to another user, and {DAEMON_UNIT} serves it"
-            remedy = f"{START_SERVICE}, or pass another --state-dir"
-            raise Failure(f"cannot run the daemon: {why}; {remedy}", Exit.DENIED)
 
 
 @dataclass(slots=True)

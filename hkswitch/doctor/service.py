@@ -7,7 +7,8 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from hkswitch import __version__
-from hkswitch.backend.helper_transport import SOCKET_UNIT, sudo_command
+from hkswitch.backend.helper_transport import SOCKET_UNIT
+from hkswitch.backend.sudo_command import sudo_command
 from hkswitch.backend.sudo_reasons import HELPER, explain, telling_line
 from hkswitch.control import client
 from hkswitch.doctor.context import Context

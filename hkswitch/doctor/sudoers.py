@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hkswitch.backend.helper_transport import sudo_command
+from hkswitch.backend.sudo_command import sudo_command
 from hkswitch.backend.sudo_reasons import HELPER, RULE_REMEDY, SUDOERS_RULE, find_reason, hint, telling_line
 from hkswitch.doctor.context import ROOT, Context
 from hkswitch.doctor.finding import Check, Finding, fail, needs_root, ok, skip

@@ -14,7 +14,12 @@ from hkswitch.model.errors import ConfigUnreadable, Exit, exit_of
 from hkswitch.model.installation import CONFIG_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from threading import Thread
+
     from hkswitch.model.config import Config
+
+    Outcome = Config | Exception
 
 DEFAULT: Final = Path(CONFIG_FILE)
 CONFIG_TIMEOUT_SECONDS: Final = 5
@@ -38,37 +43,63 @@ async def read_within(file: Path, seconds: float) -> "Config":
     A daemon thread reads the file: if it hangs, it delays neither the loop nor the exit of the process.
     """
     import asyncio  # noqa: PLC0415 -- as above
-    import threading  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
-    found: asyncio.Future[Config] = loop.create_future()
+    found: asyncio.Future[Outcome] = loop.create_future()
 
-    def settle(outcome: "Config | Exception") -> None:
-        if found.done():
-            return
-        if isinstance(outcome, Exception):
-            found.set_exception(outcome)
-        else:
+    def settle(outcome: "Outcome") -> None:
+        if not found.done():
             found.set_result(outcome)
 
+    def tell(outcome: "Outcome") -> None:
+        with suppress(RuntimeError):  # the loop has been closed by now
+            loop.call_soon_threadsafe(settle, outcome)
+
+    _begin_to_read(file, tell)
+    try:
+        async with asyncio.timeout(seconds):
+            return _config_of(await found)
+    except TimeoutError:
+        raise _timed_out(file, seconds) from None
+
+
+def read_in_time(file: Path, seconds: float) -> "Config":
+    """Read the config while there is no event loop to block; raises as `read_within` does."""
+    outcomes: list[Outcome] = []
+    _begin_to_read(file, outcomes.append).join(seconds)
+    if not outcomes:
+        raise _timed_out(file, seconds)
+    return _config_of(outcomes[0])
+
+
+def _begin_to_read(file: Path, tell: "Callable[[Outcome], None]") -> "Thread":
+    """Read the config in a thread, which passes it, or the error, to `tell`; raises `ConfigUnreadable`."""
+    from threading import Thread  # noqa: PLC0415 -- as above
+
     def work() -> None:
-        outcome: Config | Exception
+        outcome: Outcome
         try:
             outcome = read(file)
         except Exception as error:  # noqa: BLE001 -- raised where the config is awaited
             outcome = error
-        with suppress(RuntimeError):  # the loop has been closed by now
-            loop.call_soon_threadsafe(settle, outcome)
+        tell(outcome)
 
+    thread = Thread(target=work, name="config", daemon=True)
     try:
-        threading.Thread(target=work, name="config", daemon=True).start()
+        thread.start()
     except RuntimeError as error:  # the thread limit has been reached
         raise ConfigUnreadable(str(file), str(error)) from error
-    try:
-        async with asyncio.timeout(seconds):
-            return await found
-    except TimeoutError:
-        raise ConfigReadTimedOut(str(file), f"reading took longer than {seconds:g} s") from None
+    return thread
+
+
+def _timed_out(file: Path, seconds: float) -> ConfigReadTimedOut:
+    return ConfigReadTimedOut(str(file), f"reading took longer than {seconds:g} s")
+
+
+def _config_of(outcome: "Outcome") -> "Config":
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def config_bytes(file: Path) -> bytes:

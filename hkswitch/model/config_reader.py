@@ -122,9 +122,9 @@ class Reader:
     def _note_missing(self, node: Node, keys: tuple[Key, ...], meant: set[str]) -> set[str]:
         """Report missing required keys, and return them."""
         missing = set()
-        for key in keys:
+        for key in (key for key in keys if key.required):
             others = [other.name for other in keys if key.name in {other.instead_of, other.beside}]
-            if key.required and not meant & {key.name, *others}:
+            if not meant & {key.name, *others}:
                 missing.add(key.name)
                 instead = f", or {_either(others)} in its place" if others else ""
                 self.refuse(node, f"the key '{key.name}' is missing; it is required{instead}")

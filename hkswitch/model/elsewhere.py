@@ -1,19 +1,17 @@
 """Groups that another host runs: where they are, and what kind of group they are there. Pure: no I/O."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteHost:
+class RemoteHost(NamedTuple):
     """Another machine, whose own root helper runs groups. `ssh` is a destination, as ssh(1) takes it."""
 
     name: str
     ssh: str
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Elsewhere(NamedTuple):
     """The place of a group that another host runs, under an id of its own."""
 
     host: RemoteHost

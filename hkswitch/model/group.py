@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from hkswitch.model.elsewhere import Elsewhere, Trait
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState, group_state
@@ -61,8 +62,7 @@ class AlertSensor(StrEnum):
     LEAK = "leak"
 
 
-@dataclass(frozen=True, slots=True)
-class RestartWhen:
+class RestartWhen(NamedTuple):
     """A rule that restarts a group: either limit counts; None is no limit. 100 % are one core."""
 
     cpu_percent: int | None = None
@@ -75,8 +75,7 @@ Argv = tuple[str, ...]
 """A program's absolute path and its arguments. No shell interprets them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commands:
+class Commands(NamedTuple):
     """The commands of a group without units. `status` exits with 0 for on and with 1 to 125 for off.
 
     A command that the group does not need is empty.

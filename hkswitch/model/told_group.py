@@ -36,7 +36,7 @@ def as_told(group: Group, told: Told) -> Group:
         commands = Commands(**of_actions, status=UNTOLD if has_probe else ())
     return replace(
         group,
-        elsewhere=replace(group.elsewhere, token=told.token),
+        elsewhere=group.elsewhere._replace(token=told.token),
         units=told.members,
         actions=frozenset(told.actions),
         commands=commands,
@@ -60,4 +60,4 @@ def is_untold(group: Group) -> bool:
 
 
 def _place(group: Group) -> Elsewhere | None:
-    return None if group.elsewhere is None else replace(group.elsewhere, token="")
+    return None if group.elsewhere is None else group.elsewhere._replace(token="")

@@ -138,6 +138,8 @@ def _decoded(data: bytes, problems: list[Problem]) -> str:
     except UnicodeDecodeError as error:
         message = "this is not UTF-8; save the file as UTF-8"
         raise _Unreadable(_end(data[: error.start].decode()), message) from None
+    if is_printable(text.replace("\n", "")):
+        return text
     refused = (index for index, char in enumerate(text) if char != "\n" and not is_printable(char))
     for index in islice(refused, MOST_INVISIBLE):  # PyYAML and libyaml disagree on where a tab may be
         what = "a tab" if text[index] == "\t" else f"the invisible character U+{ord(text[index]):04X}"

@@ -4,13 +4,15 @@ Keys keep their names and meanings as report.py says, and all text is printable.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hkswitch.model.printable import LONGEST_PRINTED, printable_line
-from hkswitch.model.trouble import PastTrouble
 from hkswitch.protocol.json_fields import objects, words
 from hkswitch.protocol.json_lines import MalformedMessage, number
 from hkswitch.protocol.report import required
+
+if TYPE_CHECKING:  # the command line reads alerts, and opens none
+    from hkswitch.model.trouble import PastTrouble
 
 MOST_ALERTS: Final = 100
 
@@ -28,7 +30,7 @@ class AlertReport(NamedTuple):
     ended_unix_seconds: int | None = None
 
 
-def reports_of(troubles: Sequence[PastTrouble], names: Mapping[str, str]) -> tuple[AlertReport, ...]:
+def reports_of(troubles: "Sequence[PastTrouble]", names: Mapping[str, str]) -> tuple[AlertReport, ...]:
     """Return the reports of troubles, which are sorted from the oldest, newest first."""
     return tuple(
         AlertReport(

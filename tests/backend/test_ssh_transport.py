@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from hkswitch.backend import host_log, paced_input, ssh_command, ssh_transport
+from hkswitch.backend import child_pipes, host_log, paced_input, ssh_command, ssh_transport
 from hkswitch.backend.attempts import APART_SECONDS, AT_ONCE, PER_SECOND, Attempts
 from hkswitch.backend.child_pipes import ChildPipes, start
 from hkswitch.backend.helper_session import HelperGone, HelperSession
@@ -303,16 +303,15 @@ async def test_what_comes_after_the_connection_was_closed_is_dropped() -> None:
         (BlockingIOError(11, "Resource temporarily unavailable"), "Resource temporarily unavailable"),
         (OSError(24, "Too many open files"), "Too many open files"),
         (MemoryError(), "out of memory"),
-        (RuntimeError("can't start new thread"), "can't start new thread"),
     ],
 )
 async def test_ssh_that_cannot_be_started_is_a_reason_and_no_crash(
     monkeypatch: pytest.MonkeyPatch, error: Exception, why: str
 ) -> None:
-    async def fail(*_: object, **_options: object) -> None:
+    def fail(*_: object, **_options: object) -> None:
         raise error
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "subprocess_exec", fail)
+    monkeypatch.setattr(child_pipes, "spawn", fail)
     with pytest.raises(HelperGone, match=why):
         await started("")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch import control
+from hkswitch.backend import sudo_reasons
 from hkswitch.cli import actions
 from hkswitch.control import client
 from hkswitch.model.environment import CHILD_ENVIRONMENT
@@ -133,7 +134,7 @@ def test_an_interrupted_action_is_said_to_continue(
 def test_the_helper_gets_nothing_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "1")
     helper = program(tmp_path, "serviceswitch", f'env >{tmp_path}/env; echo "$@" >{tmp_path}/said; exit 78')
-    monkeypatch.setattr(actions, "HELPER", (str(helper),))
+    monkeypatch.setattr(sudo_reasons, "HELPER", (str(helper),))
     monkeypatch.setattr(control, "RUNTIME_FOLDER", tmp_path)  # where no service listens
     assert actions.act(Action.START, ["web"], control.STATE_FOLDER, wait=True) is Exit.UNAVAILABLE
     assert (tmp_path / "said").read_text() == "start web\n"

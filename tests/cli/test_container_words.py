@@ -12,7 +12,19 @@ import pytest
 from click.testing import CliRunner
 
 from hkswitch import __version__
-from hkswitch.cli import actions, add, audit, check, diagnostics, group_table, health, logs, render, status
+from hkswitch.cli import (
+    actions,
+    add,
+    audit,
+    check,
+    diagnostics,
+    group_table,
+    health,
+    logs,
+    render,
+    status,
+    status_command,
+)
 from hkswitch.containers import connection
 from hkswitch.containers.engines import Engines
 from hkswitch.containers.members import Member, unavailable
@@ -176,9 +188,9 @@ def test_without_a_daemon_only_root_asks_the_engines(
     with_bus(monkeypatch, DOWN)
     monkeypatch.setattr(os, "geteuid", lambda: user_id)
     options = ["--config", str(file)]
-    shown = json.loads(CliRunner().invoke(status.status, ["--json", *options]).output)
+    shown = json.loads(CliRunner().invoke(status_command.status, ["--json", *options]).output)
     assert {group["id"]: group["state"] for group in shown["groups"]} == states
-    output = CliRunner().invoke(status.status, options, env={"COLUMNS": "200"}).output
+    output = CliRunner().invoke(status_command.status, options, env={"COLUMNS": "200"}).output
     assert [line for line in said if line not in output] == []
     assert output.count("docker.service is inactive (dead);") == (user_id == 0)
     assert ("docker/photos" in output) == (user_id == 0)

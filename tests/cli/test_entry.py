@@ -26,17 +26,28 @@ def main():
 
 entry.run_program(main)
 """
+WITHOUT_CLICK = """\
+import errno, os, sys
+from hkswitch.cli import entry
+
+def main():
+    {body}
+
+entry.run(main)
+"""
 Ended = tuple[int, str, str]
 ECHO = "click.echo('moon')"
 
 
-def ended(body: str, *closed: int, stdout: str = "", stderr: str = "", **environment: str) -> Ended:
+def ended(
+    body: str, *closed: int, stdout: str = "", stderr: str = "", program: str = PROGRAM, **environment: str
+) -> Ended:
     """The exit code, standard output and standard error of a command that does this.
 
     `closed`: descriptors that are not open at its start. `stdout` and `stderr`: a file that takes the output,
     or "unread" for a pipe whose reader is gone.
     """
-    code = PROGRAM.format(body=body)
+    code = program.format(body=body)
     argv = script(code)
     if closed:  # only a new interpreter sees at its start what is not open
         redirected = " ".join(f"{number}>&-" for number in closed)
@@ -110,6 +121,23 @@ def test_an_output_that_cannot_encode_the_text_is_74(body: str) -> None:
     assert errors.startswith("hkswitch: cannot write to standard output: 'ascii' codec can't encode")
     assert errors.endswith("set LC_ALL=C.UTF-8\n")
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("stdout", ["", "/dev/full", "unread"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "print('moon')",
+        "print('moon'); sys.exit(3)",
+        "print('moon'); raise KeyboardInterrupt",
+        "print('moon'); raise entry.Failure('no moon', entry.Exit.DENIED)",
+        "print('moon'); raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))",
+    ],
+)
+def test_a_program_ends_without_click_as_it_ends_with_it(body: str, stdout: str) -> None:
+    with_click = ended(body, stdout=stdout)
+    assert ended(body, stdout=stdout, program=WITHOUT_CLICK) == with_click
+    assert with_click[0] in {0, 3, 69, 74, 77, 130}
 
 
 ELSEWHERE = [

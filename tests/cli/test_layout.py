@@ -4,6 +4,7 @@ import io
 import pty
 import re
 import shlex
+import sys
 import termios
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,10 @@ from hkswitch.cli import alerts, audit, help_pages, layout, pair, qr, render
 from hkswitch.cli.doctor import show_findings
 from hkswitch.cli.group_table import HEADINGS as HEADING_TEXTS
 from hkswitch.cli.host_table import HOST_HEADINGS
-from hkswitch.cli.layout import fitted
+from hkswitch.cli.layout import UNLIMITED_COLUMNS, fitted
 from hkswitch.cli.main import commands
-from hkswitch.cli.rich_console import UNLIMITED_COLUMNS, FittedConsole
+from hkswitch.cli.rich_console import FittedConsole
+from hkswitch.cli.styled import StyledOutput
 from hkswitch.control import STATE_FOLDER
 from hkswitch.doctor.finding import Check, fail, ok
 from hkswitch.hap import state_file
@@ -280,6 +282,47 @@ def test_tables_have_the_width_of_all_other_output(
     assert shown[0].startswith("Homelab: running")
     monkeypatch.setattr("sys.stdout", _Terminal(is_terminal=False))
     assert FittedConsole().width == UNLIMITED_COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_terminal", "has_styles"),
+    [
+        ({}, True, True),
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, True, True),
+        ({"NO_COLOR": "1"}, True, True),  # bold and dim are no colors
+        ({"NO_COLOR": ""}, True, True),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "0"}, False, True),
+        ({"TTY_COMPATIBLE": "1"}, False, True),
+        ({"TTY_COMPATIBLE": "1", "FORCE_COLOR": ""}, True, True),
+        ({}, False, False),
+        ({"TERM": "dumb"}, True, False),
+        ({"TERM": "Unknown", "FORCE_COLOR": "1"}, False, False),
+        ({"FORCE_COLOR": ""}, True, False),
+        ({"TTY_COMPATIBLE": "0", "FORCE_COLOR": "1"}, True, False),
+        ({"TTY_COMPATIBLE": "2"}, False, False),
+    ],
+)
+def test_status_prints_the_bytes_that_rich_would_print(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], is_terminal: bool, has_styles: bool
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", **environment}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("time.time", lambda: NOW)
+    for columns in ("40", "80", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        for report in REPORTS.values():
+            shown = []
+            for make in (FittedConsole, lambda: StyledOutput(sys.stdout)):
+                monkeypatch.setattr("sys.stdout", output := _Terminal(is_terminal=is_terminal))
+                terminal = make()
+                render.show_report(report, terminal, STATE_FOLDER)
+                render.show_problems(["a problem, with `a command` as its remedy", "another"], terminal)
+                shown.append(output.getvalue())
+            assert shown[0] == shown[1]
+            assert ("\x1b[1" in shown[1]) is has_styles
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from hkswitch import control
+from hkswitch.backend import sudo_reasons
 from hkswitch.cli import actions, status
 from hkswitch.control import SOCKET_NAME
 from hkswitch.control.client import NoDaemon, Unreachable
 from hkswitch.control.server import served
-from hkswitch.daemon import service
+from hkswitch.daemon import launch
 from hkswitch.hap import state_file
 from hkswitch.hap.stored_pairings import StoredPairings
 from hkswitch.model import config_file
@@ -36,7 +37,7 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What root's helper was asked for; it is another program here, and this user is root for the command."""
     asked, program = tmp_path / "asked", tmp_path / "helper"
     written(program, f'echo "$@" >>{asked}')
-    monkeypatch.setattr(actions, "HELPER", (str(program),))
+    monkeypatch.setattr(sudo_reasons, "HELPER", (str(program),))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(control, "RUNTIME_FOLDER", tmp_path / "run")  # where no service listens
     return asked
@@ -122,13 +123,13 @@ def test_the_status_of_a_stopped_service_is_systemds(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("owner", [os.geteuid(), 4242])
-async def test_only_the_owner_of_the_services_bridge_can_serve_it(
+def test_only_the_owner_of_the_services_bridge_can_serve_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int
 ) -> None:
-    monkeypatch.setattr(service, "STATE_FOLDER", tmp_path)
+    monkeypatch.setattr(launch, "STATE_FOLDER", tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: owner)
     with pytest.raises(Failure) as caught:
-        await service.run(tmp_path / "none.yaml", tmp_path)
+        launch.launch(tmp_path / "none.yaml", tmp_path)
     is_refused = owner == 4242
     assert caught.value.exit_code is (Exit.DENIED if is_refused else Exit.CONFIG)
     assert (f"; {control.START_SERVICE}, or pass another --state-dir" in str(caught.value)) is is_refused

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from hkswitch import __version__
-from hkswitch.cli import render, status
+from hkswitch.cli import render, status, status_command
 from hkswitch.cli.actions import failed_units
 from hkswitch.cli.health import MOST_HOSTS_NAMED, MOST_TROUBLES_NAMED, problems
+from hkswitch.cli.main import commands
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
 from hkswitch.protocol.host_report import HostReport
@@ -472,6 +474,42 @@ def test_one_group_is_an_exit_code(groups: tuple[str, ...], code: int, trouble: 
     report = status.select_groups(REPORT._replace(groups=troubled), groups)
     assert [group.id for group in report.groups] == [*(groups or ("web", "files", "lamp", "slow"))]
     assert status.exit_code(report, groups) == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_plain"),
+    [
+        ((), True),
+        (("--json",), True),
+        (("web",), True),
+        (("web", "files", "web"), True),
+        (("--json", "web", "--json", ""), True),
+        (("--json=1",), False),
+        (("--js",), False),
+        (("-",), False),
+        (("web", "--", "--json"), False),
+        (("--watch", "web"), False),
+        (("--state-dir", "/", "web"), False),
+        (("web", "-h"), False),
+    ],
+)
+def test_plain_arguments_mean_what_they_mean_to_click(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], is_plain: bool
+) -> None:
+    shown: list[tuple[object, ...]] = []
+
+    def show(*given: object, as_json: bool) -> Exit:
+        shown.append((*given, as_json))
+        return Exit.NOT_ON
+
+    for module in (status, status_command):
+        monkeypatch.setattr(module, "show", show)
+    plain = status.plain(arguments)
+    assert (plain is not None) is is_plain
+    if plain is not None:
+        assert plain() is Exit.NOT_ON
+        assert CliRunner().invoke(commands, ["status", *arguments]).exit_code == Exit.NOT_ON
+        assert shown == [shown[0]] * 2
 
 
 @pytest.mark.parametrize("groups", [("none",), ("web", "WEB"), ("",)])

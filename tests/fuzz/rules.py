@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cache, reduce
 from operator import itemgetter, or_
 from types import UnionType
@@ -252,7 +252,7 @@ def argvs(group: Group) -> Iterator[tuple[str, ...]]:
     if group.commands:
         require(group.commands.start and group.commands.stop and group.commands.status, group)
         require(Action.RESTART not in group.actions or group.commands.restart, group)
-    for argv in (group.check, *(astuple(group.commands) if group.commands else ())):
+    for argv in (group.check, *(group.commands or ())):
         if argv:
             yield argv
 

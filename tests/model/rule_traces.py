@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
@@ -213,7 +213,7 @@ class RandomLife:
         if self.chance.random() < 0.5:
             self.limits = self._some_limits()
         elif self.chance.random() < 0.5:
-            self.limits = replace(self.limits, at_most_per_hour=self.chance.randint(1, 3))
+            self.limits = self.limits._replace(at_most_per_hour=self.chance.randint(1, 3))
         if self.chance.random() < 0.5:
             self.members = self._some_members()
         self.tell(RuleChanged(self.limits, self.members))

@@ -4,7 +4,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from random import Random
 from typing import Any, Final, NoReturn
 
@@ -33,7 +32,7 @@ WEB: Final = "web.service"
 CPU: Final = RestartWhen(cpu_percent=65)
 MEMORY: Final = RestartWhen(memory_mib=900)
 BOTH: Final = RestartWhen(65, 900)
-QUICK: Final = replace(CPU, for_seconds=15)
+QUICK: Final = CPU._replace(for_seconds=15)
 
 STARTED: Final = Armed("web.service was started")
 CPU_DUE: Final = RestartDue("cpu 97 % for 180 s (limit 65 %)")
@@ -109,7 +108,7 @@ def due_at(limits: RestartWhen, *events: RuleEvent) -> float | None:
 def test_a_unit_that_exceeds_a_limit_from_its_start_is_restarted_at_the_first_sample_after_a_window(
     limits: RestartWhen, for_seconds: int, starts: list[float], since: float
 ) -> None:
-    limits = replace(limits, for_seconds=for_seconds)
+    limits = limits._replace(for_seconds=for_seconds)
     rows = {
         at: [row(at, since=start, member=f"{n}") for n, start in enumerate(starts) if start < at]
         for at in times(0, 300)
@@ -145,7 +144,7 @@ def usual(percent: float, mib: int = 0, more_bytes: int = 0, others: int = 0) ->
         (CPU, usual(65), None),
         (CPU, usual(33, others=1), "cpu 66 % for 180 s (limit 65 %)"),
         (CPU, usual(32, others=1), None),
-        (replace(CPU, cpu_percent=250), usual(140, others=1), "cpu 280 % for 180 s (limit 250 %)"),
+        (CPU._replace(cpu_percent=250), usual(140, others=1), "cpu 280 % for 180 s (limit 250 %)"),
         (CPU, usual(0, 5000), None),
         (MEMORY, usual(0, 950), "memory 950 MiB for 180 s (limit 900 MiB)"),
         (MEMORY, usual(0, 900, 1), "memory 901 MiB for 180 s (limit 900 MiB)"),
@@ -183,7 +182,7 @@ STAYS: dict[str, list[RuleEvent]] = {
     "two samples fewer": [],
     "an end of no restart": [hot(90), RestartEnded("denied")],
     "a reload without a change": [hot(90), RuleChanged(BOTH, (WEB,))],
-    "a reload of other keys": [hot(90), RuleChanged(replace(BOTH, at_most_per_hour=1), (WEB,))],
+    "a reload of other keys": [hot(90), RuleChanged(BOTH._replace(at_most_per_hour=1), (WEB,))],
 }
 BREAKS: dict[str, tuple[list[RuleEvent], float]] = {
     "a group that is not on": ([sampled(90, row(90), is_on=False)], 285),
@@ -200,7 +199,7 @@ BREAKS: dict[str, tuple[list[RuleEvent], float]] = {
         285,
     ),
     "a member that came and went": ([sampled(90, row(90), row(90, member="b"))], 285),
-    "another limit": ([hot(90), RuleChanged(replace(BOTH, cpu_percent=66, memory_mib=901), (WEB,))], 285),
+    "another limit": ([hot(90), RuleChanged(BOTH._replace(cpu_percent=66, memory_mib=901), (WEB,))], 285),
     "another member": ([hot(90), RuleChanged(BOTH, (WEB, "b.service"))], 285),
 }
 BREAKS_ONE: dict[str, tuple[Sampled, str]] = {
@@ -347,7 +346,7 @@ def test_a_full_window_of_a_new_run_waits_for_the_end_of_the_restart() -> None:
 def test_restarts_count_for_an_hour_also_those_that_failed(
     failure: str | None, first: float, decision: type[RuleDecision]
 ) -> None:
-    once = replace(CPU, at_most_per_hour=1)
+    once = CPU._replace(at_most_per_hour=1)
     now, _ = play(rule(once), *(hot(at) for at in times(0, 180)), RestartEnded(failure))
     _, found = play(now, *(hot(at, "2", first - 10) for at in times(first, first + 180)))
     assert [type(each) for _, each in found] == [decision]
@@ -462,7 +461,7 @@ def test_a_new_daemon_counts_the_restarts_of_the_one_before() -> None:
 
 def test_after_a_reboot_earlier_restarts_do_not_count() -> None:
     assert play(kept_and_restored(GIVEN_UP), hot(20, "4", 5))[1] == [(20, Armed("the host was rebooted"))]
-    once, _ = play(rule(replace(CPU, at_most_per_hour=1)), *(hot(at) for at in times(0, 180)))
+    once, _ = play(rule(CPU._replace(at_most_per_hour=1)), *(hot(at) for at in times(0, 180)))
     samples = [hot(at, "2", 5) for at in times(6, 170, 13)]
     assert play(kept_and_restored(once), *samples)[1] == []
     assert due_at(CPU, *samples) is None
