@@ -10,9 +10,9 @@ from typing import Final
 
 from hkswitch.backend import sudo_reasons
 from hkswitch.backend.child_pipes import ChildPipes, adopt, start
-from hkswitch.backend.child_process import Child
 from hkswitch.backend.helper_client import back_off_seconds
 from hkswitch.backend.helper_session import HelperGone, HelperSession, Terms, local_terms
+from hkswitch.backend.spawning import Child
 
 SOCKET: Final = Path("/run/serviceswitch.sock")
 """The socket of serviceswitch.socket, which only the daemon's user may connect to."""

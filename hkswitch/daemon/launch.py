@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hkswitch.backend.child_process import Child, spawn
+from hkswitch.backend.spawning import Child, spawn
 from hkswitch.backend.sudo_command import sudo_command
 from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.model.config import Config

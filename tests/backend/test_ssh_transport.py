@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from hkswitch.backend import child_pipes, host_log, paced_input, ssh_command, ssh_transport
+from hkswitch.backend import child_process, host_log, paced_input, ssh_command, ssh_transport
 from hkswitch.backend.attempts import APART_SECONDS, AT_ONCE, PER_SECOND, Attempts
 from hkswitch.backend.child_pipes import ChildPipes, start
 from hkswitch.backend.helper_session import HelperGone, HelperSession
@@ -311,7 +311,7 @@ async def test_ssh_that_cannot_be_started_is_a_reason_and_no_crash(
     def fail(*_: object, **_options: object) -> None:
         raise error
 
-    monkeypatch.setattr(child_pipes, "spawn", fail)
+    monkeypatch.setattr(child_process, "spawn", fail)
     with pytest.raises(HelperGone, match=why):
         await started("")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.backend import child_pipes
+from hkswitch.backend import child_process
 from hkswitch.backend.helper_session import HelperGone, HelperSession
 from hkswitch.backend.helper_transport import SudoTransport
 from hkswitch.control import server
@@ -116,7 +116,7 @@ async def test_a_helper_that_cannot_be_started_is_gone_and_may_be_started_later(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(child_pipes, "spawn", fails)
+    monkeypatch.setattr(child_process, "spawn", fails)
     session = HelperSession(lambda _: None, lambda _: None)
     with pytest.raises(HelperGone, match=str(error.strerror)):
         await SudoTransport(["true"]).open(session)

@@ -60,7 +60,7 @@ class Gate:
         if self.refused:
             raise HelperGone(self.refused)
         pipes = await SudoTransport(HelperProgram(self.config_file).command("serve")).open(session)
-        self.pid = pipes._child.pid
+        self.pid = pipes._transport.get_pid()
         return pipes
 
     def explain(self, why_gone: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
@@ -155,19 +155,17 @@ class HostsWorld:
         return AssumingHost(hosts, groups, AssumedInMemory(self.assumed))
 
     async def execute(
-        self, make_protocol: Callable[[], asyncio.SubprocessProtocol], *command: str, process_group: int
-    ) -> tuple[SshProcess, asyncio.SubprocessProtocol]:
-        """Start ssh, as the event loop does it."""
-        assert process_group == 0  # one of its own
+        self, command: Sequence[str], protocol: asyncio.SubprocessProtocol, *, own_group: bool
+    ) -> None:
+        """Start ssh, as `child_process.execute` does it."""
+        assert own_group
         await asyncio.sleep(self.chance.delay_seconds())
         words = [word.split("=", 1) for word in command if "=" in word]
-        protocol = make_protocol()
         process = SshProcess(protocol, dict(words))
         self.children = [child for child in self.children if not child.has_ended]
         self.children.append(process)
         protocol.connection_made(process)
         process.start(self.sites[command[-1].partition("@")[2]])
-        return process, protocol
 
     def kill_helper(self) -> None:
         """Kill this machine's helper."""

@@ -26,9 +26,10 @@ async def play_hosts(seed_run: SeedRun) -> None:
     clock, numbers = mock.patch("time.time", world.unix_seconds), mock.patch("os.getpid", number)
     rules = mock.patch("hkswitch.serviceswitch.policy.parse", parsed_by_root)
     memory = mock.patch("hkswitch.systemd.resources.memory_bytes", world.machine.systemd.memory_of)
+    ssh = mock.patch("hkswitch.backend.child_process.execute", world.execute)
     # What this process works takes no virtual time.
     work = mock.patch("hkswitch.backend.paced_input.thread_time", return_value=0.0)
-    with clock, numbers, rules, memory, work, mock.patch.object(loop, "subprocess_exec", world.execute):
+    with clock, numbers, rules, memory, work, ssh:
         world.boot()
         operations, reference = HostsOperations(world), HostsReference(world)
         watching = asyncio.create_task(reference.look_again_and_again())
