@@ -70,7 +70,7 @@ def _quick() -> str:
         run = Run(host, QUICK, Figures(), progress)
         with host.network(), _shown_if_it_fails(run.figures):
             asyncio.run(_measure_alone(run))
-        return _report(run.figures, environment.versions(host, None))
+        return _with_speeds(run.figures, environment.versions(host, None))
 
 
 def _with_peer(*, full: bool) -> str:
@@ -85,7 +85,7 @@ def _with_peer(*, full: bool) -> str:
         versions = environment.versions(host, downloads)
         with host.network(), _shown_if_it_fails(run.figures):
             asyncio.run(_measure_with_peer(run, lambda ended: _keep(run, versions, ended)))
-    return _report(run.figures, versions)
+    return _with_speeds(run.figures, versions)
 
 
 def _parts(rounds: Rounds) -> int:
@@ -186,6 +186,10 @@ def _draw(growth: Growth, figures: Figures, begin: str) -> None:
 def _report(figures: Figures, versions: Mapping[str, str], rows: tuple[Row, ...] = ROWS) -> str:
     facts = page.facts(versions, environment.machine())
     return f"{facts}\n\n{page.table(figures, rows)}\n\n{page.missed_targets(figures, rows)}"
+
+
+def _with_speeds(figures: Figures, versions: Mapping[str, str]) -> str:
+    return f"{_report(figures, versions)}\n\n{report.speeds({'this run': figures})}"
 
 
 @contextmanager

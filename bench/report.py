@@ -1,10 +1,10 @@
 """The part of docs/benchmarks.md that several runs of the same code are shown in. Pure: no I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bench import page
-from bench.figures import HOMEBRIDGE_2, MACHINE
+from bench.figures import HOMEBRIDGE_2, MACHINE, Measured
 from bench.runs import KeptRun, newest_full
 from bench.targets import LOOP, PYTHON, ROWS, Row
 
@@ -26,7 +26,7 @@ def section(kept: Sequence[KeptRun]) -> str:
     medians = f"Medians of the run of {whole.when}, with 95th percentiles in brackets."
     parts = (
         f"{_introduction(kept)}\n\n{_targets(kept)}\n\n{_missed(kept)}",
-        f"## Speed of the machine\n\n{_speeds(kept)}",
+        f"## Speed of the machine\n\n{speeds({run.when: run for run in kept})}",
         f"## All figures\n\n{page.facts(whole.versions, whole.machine)}\n\n{medians}\n\n{page.table(whole)}",
         f"## Homebridge 2\n\n{_homebridge_2(whole)}",
     )
@@ -36,6 +36,17 @@ def section(kept: Sequence[KeptRun]) -> str:
 def calibration(what: str, moment: str) -> str:
     """Return the metric of the machine's speed at a moment."""
     return f"{what}, {moment}"
+
+
+def speeds(measured: Mapping[str, Measured]) -> str:
+    """Return a table with the speed of the machine at each moment of these runs, by their names."""
+    rows = []
+    for what, label in SPEEDS.items():
+        for moment in MOMENTS:
+            found = (figures.of(calibration(what, moment), MACHINE) for figures in measured.values())
+            values = ("" if each is None else page.amount(each.median, "ms") for each in found)
+            rows.append([f"{label}, {moment}", *values])
+    return page.lines_of(["measured", *measured], rows)
 
 
 def _introduction(kept: Sequence[KeptRun]) -> str:
@@ -84,16 +95,6 @@ def _missed(kept: Sequence[KeptRun]) -> str:
         if overs:
             lines.append(f"- {row.label}: {'; '.join(overs)}.")
     return "\n".join(lines) or f"All targets are met in {'this run' if len(kept) == 1 else 'all runs'}."
-
-
-def _speeds(kept: Sequence[KeptRun]) -> str:
-    rows = []
-    for what, label in SPEEDS.items():
-        for moment in MOMENTS:
-            found = (run.of(calibration(what, moment), MACHINE) for run in kept)
-            values = ("" if each is None else page.amount(each.median, "ms") for each in found)
-            rows.append([f"{label}, {moment}", *values])
-    return page.lines_of(["measured", *(run.when for run in kept)], rows)
 
 
 def _homebridge_2(run: KeptRun) -> str:
