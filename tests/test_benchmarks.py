@@ -1,20 +1,40 @@
 """The benchmarks judge figures by their limits, keep the last runs, and draw charts that can be read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench import page, plot, report, runs, scaling
+from bench import page, plot, report, runs, scaling, whole
+from bench.bridges import Bridge, Hkswitch
 from bench.figures import FLOOR, HOMEBRIDGE_2, MACHINE, OURS, PEER, POLLING, Figures, Series
 from bench.growth import BANDS, NO_BANDS, Growth
 from bench.homebridge2 import REASON
-from bench.switches import EXEC, NOTIFY, TAPPED, UNITS, loaded_target, units_of
+from bench.remote_hosts import HkswitchWithHosts, switches_of
+from bench.switches import (
+    EXEC,
+    MOST_SWITCHES,
+    MOST_UNITS,
+    NOTIFY,
+    TAPPED,
+    UNITS,
+    Switch,
+    group_of,
+    loaded_target,
+    many,
+    units_of,
+)
 from bench.targets import LOOP, PYTHON, ROWS, Limit, Row
+from bench.whole import WholeInstallation
+from hkswitch.model.config import parse
+
+if TYPE_CHECKING:
+    from tests.host.machine import Host
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "benchmarks"
@@ -117,6 +137,38 @@ def test_each_unit_of_a_switch_has_a_file_and_stays_loaded() -> None:
             name, _, _ = unit.partition("@")
             assert f"Type={kind}\n" in UNITS[f"{name}@.service"]
             assert unit in loaded
+
+
+class ConfigWritten:
+    """A host that keeps the only file that is written to it."""
+
+    def write(self, _path: str, text: str) -> None:
+        self.text = text
+
+
+@pytest.mark.parametrize(
+    ("bridge", "switches"),
+    [
+        (Hkswitch(), many(MOST_SWITCHES, NOTIFY)),
+        (Hkswitch(), group_of(MOST_UNITS)),
+        (WholeInstallation(), whole.SWITCHES),
+        (HkswitchWithHosts(), switches_of(50)),
+    ],
+)
+def test_the_configurations_are_valid(bridge: Bridge, switches: Sequence[Switch]) -> None:
+    host = ConfigWritten()
+    bridge.configure(cast("Host", host), switches)
+    groups = parse(host.text.encode(), "config").groups
+    assert {group.id for group in groups} == {switch.id for switch in switches}
+
+
+def test_the_whole_installation_has_a_hundred_switches_ten_containers_and_three_rules() -> None:
+    host = ConfigWritten()
+    WholeInstallation().configure(cast("Host", host), whole.SWITCHES)
+    groups = parse(host.text.encode(), "config").groups
+    assert len(groups) == 100
+    assert sum(len(group.containers) for group in groups) == 10
+    assert sum(group.restart_when is not None for group in groups) == 3
 
 
 # Runs

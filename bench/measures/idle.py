@@ -10,6 +10,9 @@ from bench.bridges import Bridge
 from bench.progress import Progress
 from tests.host.machine import Host
 
+CALM_SECONDS = 4
+"""After a start, until the bridge has announced itself."""
+
 CHANGES_A_SECOND = 20
 UNRELATED_UNIT = "bench@unrelated.service"
 
@@ -43,6 +46,7 @@ class Window:
 
 async def seconds_a_minute(host: Host, bridge: Bridge, window_seconds: float, progress: Progress) -> float:
     """Return the CPU seconds while nothing happens, scaled to a minute."""
+    await asyncio.sleep(CALM_SECONDS)
     window, ends_seconds = Window.opened(host, bridge), time.monotonic() + window_seconds
     while (remaining_seconds := ends_seconds - time.monotonic()) > 0:
         progress.count_down(remaining_seconds)
