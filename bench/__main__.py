@@ -17,7 +17,7 @@ from typing import Final
 
 from bench import environment, homebridge2, page, peer, remote_hosts, report, runs, scaling
 from bench.bridges import Hkswitch
-from bench.figures import HOMEBRIDGE_2, Figures
+from bench.figures import Figures
 from bench.growth import Growth
 from bench.parts import FULL, QUICK, TARGETS, Rounds, Run
 from bench.phone import Phone
@@ -162,8 +162,6 @@ async def _with_floor(run: Run, ours: Phone) -> None:
 
 def _keep(run: Run, versions: Mapping[str, str], ended: str) -> None:
     """Add a run to those that are kept, and show them on the page."""
-    if ended:
-        versions = {**versions, HOMEBRIDGE_2: homebridge2.version()}
     now = runs.KeptRun(
         when=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         code=runs.code_of(CHECKOUT),

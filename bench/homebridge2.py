@@ -6,8 +6,9 @@ It is measured as a fact, and is no part of any target.
 import json
 import platform
 import re
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from bench import timestamps
 from bench.figures import HOMEBRIDGE_2, Figures
 from bench.measures import memory
 from bench.peer import CPU, SETUP_CODE
+from bench.phone import TRY_AGAIN_SECONDS
 from tests.host.machine import ADDRESS, INTERFACE, Host, eventually
 
 HERE: Final = Path(__file__).with_name("homebridge2")
@@ -24,6 +26,9 @@ MOUNT: Final = "/homebridge2"
 PORT: Final = 51828
 UNIT: Final = "homebridge2.service"
 FOLDER: Final = "/var/lib/homebridge2"
+PRIVATE_FOLDER: Final = "/var/lib/private/homebridge2"
+"""Where systemd has it, for a user that it makes for the time of the service."""
+
 PLUGIN: Final = "homebridge-cmdswitch2"
 WITHIN_SECONDS: Final = 60
 SETTLED_SECONDS: Final = 5
@@ -39,10 +44,10 @@ ExecStart={MOUNT}/node_modules/node-linux-{{cpu}}/bin/node \\
     {MOUNT}/node_modules/homebridge/bin/homebridge.js \\
     --user-storage-path {FOLDER} --plugin-path {{plugins}} --strict-plugin-resolution --no-qrcode
 """
-COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m|^\[[^\]]*(AM|PM|\d)\] ")
-"""Colours, and the time at the beginning of a line."""
+PREFIX: Final = re.compile(r"^(\x1b\[[0-9;]*m)*\[[^\]]*\] (\x1b\[[0-9;]*m)*")
+"""The time at the beginning of a line, and colours."""
 
-REASON: Final = re.compile(r"^\w*Error: .+", re.MULTILINE)
+ERROR: Final = re.compile(r"^\w*Error: .+", re.MULTILINE)
 
 
 def version() -> str:
@@ -51,73 +56,83 @@ def version() -> str:
 
 
 def measure(host: Host, starts: int, figures: Figures) -> str:
-    """Measure it without the plugin, then start it with the plugin; return how that ended, in one line."""
-    _configure(host, {"bridge": _bridge(), "accessories": [], "platforms": []}, "/nonexistent")
+    """Measure it without the plugin; return a sentence about how it ends with the plugin.
+
+    The calling thread must be in the host's network.
+    """
+    _configure(host, (), "/nonexistent")
     for _ in range(starts):
         _measure_start(host, figures)
     return _with_plugin(host)
 
 
 def _measure_start(host: Host, figures: Figures) -> None:
-    host.run("systemctl", "start", UNIT)
+    host.run("systemctl", "start", "--no-block", UNIT)
     try:
-        listening_seconds = eventually(lambda: _listens(host), timeout_seconds=WITHIN_SECONDS)
+        listening_seconds = _until_listening()
         began_seconds = timestamps.started(host, UNIT)
         figures.add("start-listening", HOMEBRIDGE_2, (listening_seconds - began_seconds) * 1000)
         time.sleep(SETTLED_SECONDS)
-        assert host.show(UNIT, "ActiveState") == "active", host.journal(UNIT)
+        assert _is_running(host), host.journal(UNIT)
         figures.add("memory-alone", HOMEBRIDGE_2, memory.mib(host, (UNIT,)))
     finally:
         host.run("systemctl", "stop", UNIT)
 
 
-def _listens(host: Host) -> float | None:
-    shown = host.run("ss", "--numeric", "--listening", "--tcp", "--no-header", f"sport = :{PORT}").stdout
-    return time.monotonic() if shown.strip() else None
+def _until_listening() -> float:
+    """Wait until its port is open; return that time."""
+    deadline_seconds = time.monotonic() + WITHIN_SECONDS
+    while not _is_listening():
+        assert time.monotonic() < deadline_seconds, f"port {PORT} is closed after {WITHIN_SECONDS} s"
+        time.sleep(TRY_AGAIN_SECONDS)
+    return time.monotonic()
+
+
+def _is_listening() -> bool:
+    try:
+        socket.create_connection((ADDRESS, PORT), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_running(host: Host) -> bool:
+    return host.show(UNIT, "ActiveState") == "active"
 
 
 def _with_plugin(host: Host) -> str:
-    """Start it with a switch of the plugin; return the error that ended it, or that it runs."""
+    """Start it with a switch of the plugin; return how that ended."""
     switch = {"name": "One", "on_cmd": "true", "off_cmd": "true", "state_cmd": "false"}
     plugin = {"platform": "cmdSwitch2", "name": "CMD Switch 2", "switches": [switch]}
-    _configure(host, {"bridge": _bridge(), "accessories": [], "platforms": [plugin]}, f"{MOUNT}/node_modules")
+    _configure(host, [plugin], f"{MOUNT}/node_modules")
     host.run("systemctl", "start", UNIT)
     try:
-        ended = eventually(lambda: _ended_or_listens(host), timeout_seconds=WITHIN_SECONDS)
-        return (
-            f"exited with status {host.show(UNIT, 'ExecMainStatus')}: {_reason(host)}"
-            if ended < 0
-            else "runs"
+        eventually(lambda: _is_listening() or not _is_running(host), timeout_seconds=WITHIN_SECONDS)
+        time.sleep(SETTLED_SECONDS)
+        runs = _is_running(host)
+        end = (
+            "runs"
+            if runs
+            else f"exits with status {host.show(UNIT, 'ExecMainStatus')}: `{error_in(host.journal(UNIT))}`"
         )
+        return f"Homebridge {version()} with a switch of {PLUGIN} {end}."
     finally:
         host.run("systemctl", "stop", UNIT)
         host.run("systemctl", "reset-failed", UNIT, check=False)
 
 
-def _ended_or_listens(host: Host) -> float | None:
-    """Return a negative number when it has ended, and another when it listens and stays for a while."""
-    if host.show(UNIT, "ActiveState") not in {"active", "activating"}:
-        return -1
-    listening_seconds = _listens(host)
-    if listening_seconds is not None:
-        time.sleep(SETTLED_SECONDS)
-        return listening_seconds if host.show(UNIT, "ActiveState") == "active" else -1
-    return None
-
-
-def _reason(host: Host) -> str:
-    """Return the first line of the journal that is an error of JavaScript."""
-    lines = (COLOURS.sub("", line).strip() for line in host.journal(UNIT).splitlines())
-    journal = "\n".join(COLOURS.sub("", line) for line in lines)
-    found = REASON.search(journal)
+def error_in(journal: str) -> str:
+    """Return the first line of a journal that is an error of JavaScript, without time and colours."""
+    found = ERROR.search("\n".join(PREFIX.sub("", line) for line in journal.splitlines()))
     assert found, f"no error in the journal:\n{journal}"
     return found.group()
 
 
-def _configure(host: Host, config: Mapping[str, Any], plugins: str) -> None:
+def _configure(host: Host, platforms: Sequence[Mapping[str, Any]], plugins: str) -> None:
+    config = {"bridge": _bridge(), "accessories": [], "platforms": list(platforms)}
     host.unit(UNIT, SERVICE.format(cpu=CPU[platform.machine()], plugins=plugins))
-    host.run("rm", "-rf", f"{FOLDER}/", f"/var/lib/private/{Path(FOLDER).name}")
-    host.write(f"/var/lib/private/{Path(FOLDER).name}/config.json", json.dumps(config), mode=0o644)
+    host.run("rm", "-rf", FOLDER, PRIVATE_FOLDER)
+    host.write(f"{PRIVATE_FOLDER}/config.json", json.dumps(config))
 
 
 def _bridge() -> dict[str, Any]:

@@ -102,6 +102,4 @@ def _homebridge_2(run: KeptRun) -> str:
         return page.NOT_MEASURED
     series = ((label, unit, run.of(metric, HOMEBRIDGE_2)) for metric, label, unit in HOMEBRIDGE_ROWS)
     rows = [[label, page.amount(found.median, unit)] for label, unit, found in series if found is not None]
-    version = run.versions.get(HOMEBRIDGE_2, "")
-    ended = f"Homebridge {version} with a switch of homebridge-cmdswitch2 {run.homebridge_2}"
-    return f"{ended}\n\n{page.lines_of(['metric', f'Homebridge {version}'], rows)}"
+    return f"{run.homebridge_2}\n\n{page.lines_of(['metric', HOMEBRIDGE_2], rows)}"

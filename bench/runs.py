@@ -34,7 +34,7 @@ class KeptRun:
     versions: Mapping[str, str]
     series: Mapping[str, Mapping[str, Series]]
     homebridge_2: str
-    """How Homebridge 2 ended with the plugin; empty if it was not started."""
+    """A sentence about how Homebridge 2 ended with the plugin; empty if it was not started."""
 
     def of(self, metric: str, who: str) -> Series | None:
         """Return the figures of one metric, if it was measured."""

@@ -14,7 +14,7 @@ from bench import page, plot, report, runs, scaling, whole
 from bench.bridges import Bridge, Hkswitch
 from bench.figures import FLOOR, HOMEBRIDGE_2, MACHINE, OURS, PEER, POLLING, Figures, Series
 from bench.growth import BANDS, NO_BANDS, Growth
-from bench.homebridge2 import REASON
+from bench.homebridge2 import error_in
 from bench.remote_hosts import HkswitchWithHosts, switches_of
 from bench.switches import (
     EXEC,
@@ -70,9 +70,9 @@ def kept_run(when: str, ours: Mapping[str, float], *, code: str = "a", is_full: 
         measured.add(report.calibration(LOOP, moment), MACHINE, 50 + number)
     for metric, _, _ in report.HOMEBRIDGE_ROWS:
         measured.add(metric, HOMEBRIDGE_2, 90)
-    versions = {"hkswitch": "1", HOMEBRIDGE_2: "2.1.0"}
+    versions = {"hkswitch": "1"}
     series = measured.summary()
-    return runs.KeptRun(when, code, is_full, "1 x Turtle", versions, series, "exited: `E` " * is_full)
+    return runs.KeptRun(when, code, is_full, "1 x Turtle", versions, series, "Homebridge 2 ends." * is_full)
 
 
 # Targets
@@ -275,7 +275,7 @@ def test_all_figures_are_those_of_the_newest_full_run() -> None:
 
 def test_homebridge_2_is_said_to_end_and_why_or_not_to_be_measured() -> None:
     full, other = kept_run("1", {}), kept_run("2", {}, is_full=False)
-    assert "Homebridge 2.1.0 with a switch of homebridge-cmdswitch2 exited: `E`" in report.section([full])
+    assert "## Homebridge 2\n\nHomebridge 2 ends.\n\n| metric | Homebridge 2 |\n" in report.section([full])
     assert report.section([other]).endswith(page.NOT_MEASURED)
 
 
@@ -283,14 +283,18 @@ def test_homebridge_2_is_said_to_end_and_why_or_not_to_be_measured() -> None:
     ("journal", "error"),
     [
         ("Loading\nTypeError: a.b is not a function\n    at c", "TypeError: a.b is not a function"),
-        ("Error: no\nRangeError: so\n", "Error: no"),
-        ("Loading 1 platforms...\n[One] an Error: in a line\n", None),
-        ("", None),
+        ("[11/30/2026, 3:40:25 AM] \x1b[31mError: no\nRangeError: so\n", "Error: no"),
+        ("\x1b[37m[11/30/2026, 3:40:25 AM] \x1b[0mRangeError: so\n", "RangeError: so"),
     ],
 )
-def test_the_reason_is_the_first_line_that_is_an_error(journal: str, error: str | None) -> None:
-    found = REASON.search(journal)
-    assert (found and found.group()) == error
+def test_the_reason_is_the_first_line_that_is_an_error(journal: str, error: str) -> None:
+    assert error_in(journal) == error
+
+
+@pytest.mark.parametrize("journal", ["", "Loading 1 platforms...\n[One] an Error: in a line\n"])
+def test_an_end_without_an_error_is_a_failure(journal: str) -> None:
+    with pytest.raises(AssertionError):
+        error_in(journal)
 
 
 def test_only_the_text_between_two_markers_is_replaced(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from bench.bridges import Bridge
 from bench.progress import Progress
 from tests.host.machine import Host
 
-CALM_SECONDS = 4
+ANNOUNCED_SECONDS = 4
 """After a start, until the bridge has announced itself."""
 
 CHANGES_A_SECOND = 20
@@ -46,7 +46,7 @@ class Window:
 
 async def seconds_a_minute(host: Host, bridge: Bridge, window_seconds: float, progress: Progress) -> float:
     """Return the CPU seconds while nothing happens, scaled to a minute."""
-    await asyncio.sleep(CALM_SECONDS)
+    await asyncio.sleep(ANNOUNCED_SECONDS)
     window, ends_seconds = Window.opened(host, bridge), time.monotonic() + window_seconds
     while (remaining_seconds := ends_seconds - time.monotonic()) > 0:
         progress.count_down(remaining_seconds)
