@@ -90,8 +90,13 @@ def _with_peer(*, full: bool) -> str:
 
 def _parts(rounds: Rounds) -> int:
     """Return the number of parts of a run with the peer."""
-    optional = (rounds.events_polling, rounds.homebridge_2, rounds.growth)
-    return 11 + rounds.blocks * 8 + sum(map(bool, optional))
+    optional = (
+        rounds.events_polling,
+        rounds.idle_polling_seconds,
+        rounds.homebridge_2,
+        rounds.growth,
+    )
+    return 10 + rounds.blocks * 8 + sum(map(bool, optional))
 
 
 def _hosts() -> str:
@@ -137,7 +142,8 @@ async def _measure_with_peer(run: Run, keep: Callable[[str], None]) -> None:
     if run.rounds.events_polling:
         await run.events(polling, run.rounds.events_polling, peer.INTERVAL_SECONDS)
     await run.idle(ours)
-    await run.idle(polling)
+    if run.rounds.idle_polling_seconds:
+        await run.idle(polling)
     await run.idle_whole(ours)
     await run.beside_changes(ours)
     await run.programs(ours)

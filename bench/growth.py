@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.figures import FLOOR, OURS, PEER, Figures
+from bench.page import amount
 from bench.plot import Line, Panel, Point, chart
 
 FASTER_BY: Final = 1.5
@@ -114,4 +115,4 @@ def _sentence(title: str, unit: str, axis: str, points: Sequence[Point]) -> str:
     straight = low + (high - low) * (before - first) / (last - first)
     linear = straight <= middle * FASTER_BY
     grows = "constant" if high <= low * NOISE else "at most linear" if linear else "**faster than linear**"
-    return f"{title}, by {axis}: {low:.3g} {unit} at {first:g}, {high:.3g} {unit} at {last:g}: {grows}."
+    return f"{title}, by {axis}: {amount(low, unit)} at {first:g}, {amount(high, unit)} at {last:g}: {grows}."

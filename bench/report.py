@@ -88,7 +88,8 @@ def _missed(kept: Sequence[KeptRun]) -> str:
     for row in ROWS:
         judged = {run.when: row.judged(run) for run in kept}
         overs = [
-            f"{page.over(found.figure, found.limit, row.unit)} in the run of {when}"
+            page.over(found.figure, found.limit, row.unit)
+            + (f" in the run of {when}" if len(kept) > 1 else "")
             for when, found in judged.items()
             if found is not None and not found.is_met
         ]

@@ -43,7 +43,7 @@ class KeptRun:
     def as_object(self) -> dict[str, Any]:
         """Return the run for JSON."""
         series = {
-            metric: {who: [_rounded(value) for value in kept] for who, kept in of_bridges.items()}
+            metric: {who: _values(kept) for who, kept in of_bridges.items()}
             for metric, of_bridges in self.series.items()
         }
         return {
@@ -111,5 +111,5 @@ def _text(run: Mapping[str, Any]) -> str:
     return f'{{\n{_LINES.join(facts)},\n "series": {{\n{_LINES.join(metrics)}\n }}\n}}'
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
+def _values(kept: Series) -> list[float]:
+    return [*(float(f"{value:.{DIGITS}g}") for value in kept[:-1]), kept.size]
