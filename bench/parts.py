@@ -58,13 +58,13 @@ FULL: Final = Rounds(
     growth=5,
 )
 TARGETS: Final = Rounds(
-    blocks=2,
-    taps=12,
-    requests=3,
+    blocks=1,
+    taps=20,
+    requests=4,
     reads=40,
     events=5,
     events_polling=0,
-    starts=3,
+    starts=5,
     programs=15,
     slow_starts=1,
     idle_seconds=45,
