@@ -125,6 +125,10 @@ test-long: .venv/.dev ## run long fuzzing, kills and floods and, as root, make s
 bench: .venv/.dev ## as root: compare with systemd alone and with Homebridge, and update docs/benchmarks.md
 	$(BIN)/python -m bench
 
+.PHONY: bench-targets
+bench-targets: .venv/.dev ## as root: measure what has a target again, and show this run beside the last ones
+	$(BIN)/python -m bench --targets
+
 .PHONY: bench-quick
 bench-quick: .venv/.dev ## as root: compare with systemd alone, and print the results in under a minute
 	$(BIN)/python -m bench --quick

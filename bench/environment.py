@@ -3,21 +3,24 @@
 import json
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench import peer
+from bench import homebridge2, peer
 from bench.bridges import Hkswitch
 from bench.progress import Progress
 from bench.switches import LOADED_TARGET, UNITS, loaded_target
 from hkswitch import __version__
+from tests.host import engines
 from tests.host.machine import STAGING, Host, booted, install
-from tests.host.rootfs import CHECKOUT, RELEASES, root_folder, wheels_folder
+from tests.host.rootfs import CHECKOUT, RECIPES, root_folder, wheels_folder
 
-RELEASE: Final = "trixie"
-RESERVED: Final = f"{Hkswitch.port},{peer.Homebridge.port}"
+RELEASE: Final = RECIPES
+"""Debian 13 with a container engine."""
+
+RESERVED: Final = f"{Hkswitch.port},{peer.Homebridge.port},{homebridge2.PORT}"
 PYTHON: Final = "/usr/lib/hkswitch/bin/python3"
 LISTING: Final = """\
 import importlib.metadata, json
@@ -26,17 +29,19 @@ print(json.dumps({package.name: package.version for package in importlib.metadat
 
 
 @contextmanager
-def booted_host(downloads: Path | None, progress: Progress) -> Iterator[Host]:
-    """Boot a host, and install everything without starting it."""
-    release = RELEASES[RELEASE]
-    read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(release, progress.note)}
+def booted_host(
+    downloads: Path | None, progress: Progress, also: Mapping[str, Path] | None = None
+) -> Iterator[Host]:
+    """Boot a host, and install everything without starting it. `also`: more folders, by mount point."""
+    release = RELEASE
+    read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(release, progress.note), **(also or {})}
     if downloads is not None:
         read_only[peer.MOUNT] = downloads
     with tempfile.TemporaryDirectory() as folder:
         root = root_folder(release, progress.note)
         staging = Path(folder, "staged")
         staging.mkdir()
-        options = (f"--bind={staging}:{STAGING}",)
+        options = (*engines.BOOT_OPTIONS, f"--bind={staging}:{STAGING}")
         with booted(release.name, root, read_only, Path(folder, "host.log"), options) as host:
             progress.note("installing hkswitch from its wheels")
             install(host)

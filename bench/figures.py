@@ -4,30 +4,43 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 OURS: Final = "hkswitch"
 PEER: Final = "peer"
 POLLING: Final = "peer, polling"
 FLOOR: Final = "floor"
+HOMEBRIDGE_2: Final = "Homebridge 2"
+MACHINE: Final = "machine"
+
+DIGITS: Final = 5
+"""Significant digits of a value in a file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """The values of one metric."""
+class Series(NamedTuple):
+    """What is kept of the values of one metric."""
 
-    values: tuple[float, ...]
+    median: float
+    percentile_95: float
+    """By the nearest rank: of a few values, it is the highest."""
+    low: float
+    high: float
+    size: int
+    """The number of values."""
 
-    @property
-    def median(self) -> float:
-        """The median of the values."""
-        return statistics.median(self.values)
+    @classmethod
+    def of_values(cls, values: Sequence[float]) -> Self:
+        """Summarise at least one value."""
+        rising = sorted(values)
+        nearest = rising[math.ceil(0.95 * len(rising)) - 1]
+        return cls(statistics.median(rising), nearest, rising[0], rising[-1], len(rising))
 
-    @property
-    def percentile_95(self) -> float:
-        """The 95th percentile (nearest rank), which is the largest of a few values."""
-        return sorted(self.values)[math.ceil(0.95 * len(self.values)) - 1]
+
+class Measured(Protocol):
+    """The figures of a run, just measured or kept."""
+
+    def of(self, metric: str, who: str) -> Series | None:
+        """Return the figures of one metric, if it was measured."""
 
 
 class Figures:
@@ -46,7 +59,7 @@ class Figures:
         found: defaultdict[str, dict[str, list[float]]] = defaultdict(dict)
         for (metric, who), values in self._values.items():
             if metric.startswith(prefix):
-                found[metric][who] = [round(value, 3) for value in values]
+                found[metric][who] = [float(f"{value:.{DIGITS}g}") for value in values]
         return dict(found)
 
     @classmethod
@@ -62,4 +75,11 @@ class Figures:
     def of(self, metric: str, who: str) -> Series | None:
         """Return the values of one metric, if it was measured."""
         values = self._values.get((metric, who))
-        return Series(tuple(values)) if values else None
+        return Series.of_values(values) if values else None
+
+    def summary(self) -> dict[str, dict[str, Series]]:
+        """Return what is kept of all metrics, by metric and bridge."""
+        found: defaultdict[str, dict[str, Series]] = defaultdict(dict)
+        for (metric, who), values in self._values.items():
+            found[metric][who] = Series.of_values(values)
+        return dict(found)

@@ -1,30 +1,45 @@
-"""Formats figures as Markdown, and puts them between the markers in docs/benchmarks.md."""
+"""Formats the figures of one run as Markdown, and puts text between the markers in docs/benchmarks.md."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.figures import OURS, Figures, Series
-from bench.targets import COLUMNS, ROWS, Row
+from bench.figures import OURS, Measured, Series
+from bench.targets import COLUMNS, ROWS, Limit, Row
 
 BEGIN: Final = "<!-- measured: make bench writes from here -->"
+BEGIN_SCALING: Final = "<!-- measured: make bench writes the charts from here -->"
 BEGIN_HOSTS: Final = "<!-- measured: make bench-hosts writes from here -->"
+BEGIN_HOSTS_SCALING: Final = "<!-- measured: make bench-hosts writes the charts from here -->"
 END: Final = "<!-- to here -->"
+NOT_MEASURED: Final = "Not measured yet."
+"""The text between two markers before the first run."""
+
 MET: Final = {True: "yes", False: "**no**", None: ""}
 
 
-def table(figures: Figures, rows: Sequence[Row] = ROWS) -> str:
+def table(figures: Measured, rows: Sequence[Row] = ROWS) -> str:
     """Return a table with a row for each metric: medians (95th percentiles), ratios, and the target."""
     columns = [who for who in COLUMNS if any(figures.of(row.metric, who) for row in rows)]
     heads = ["metric", *columns, *(f"vs {who}" for who in columns if who != OURS), "target", "met"]
-    lines = [_line(heads), _line(["---"] * len(heads))]
-    lines += (_line(_cells(row, figures, columns)) for row in rows if _is_measured(row, figures))
-    return "\n".join(lines)
+    measured = (row for row in rows if any(figures.of(row.metric, who) for who in COLUMNS))
+    return lines_of(heads, [_cells(row, figures, columns) for row in measured])
 
 
-def missed_targets(figures: Figures, rows: Sequence[Row] = ROWS) -> str:
-    """Return a line for each target that was missed."""
-    return "\n".join(f"- {sentence}" for sentence in _missed_targets(figures, rows)) or "All targets are met."
+def lines_of(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of these cells."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def missed_targets(figures: Measured, rows: Sequence[Row] = ROWS) -> str:
+    """Return a line for each target that was missed, with by how much."""
+    judged = ((row, row.judged(figures)) for row in rows)
+    missed = [
+        f"- {row.label}: {amount(found.figure, row.unit)}, {over(found.figure, found.limit, row.unit)}."
+        for row, found in judged
+        if found is not None and not found.is_met
+    ]
+    return "\n".join(missed) or "All targets are met."
 
 
 def facts(versions: Mapping[str, str], machine: str) -> str:
@@ -41,16 +56,37 @@ def replace_measured(page: Path, measured: str, begins: str = BEGIN) -> None:
     page.write_text(f"{before}{begins}\n\n{measured}\n\n{END}{after}")
 
 
-def _is_measured(row: Row, figures: Figures) -> bool:
-    return any(figures.of(row.metric, who) for who in COLUMNS)
+def number(value: float) -> str:
+    """Format a number with three significant digits."""
+    magnitude = abs(value)
+    return f"{value:.0f}" if magnitude >= 100 else f"{value:.3g}" if magnitude >= 0.0001 else "0"
 
 
-def _cells(row: Row, figures: Figures, columns: list[str]) -> list[str]:
+def amount(value: float, unit: str) -> str:
+    """Format a number with its unit."""
+    return f"{number(value)} {unit}".rstrip()
+
+
+def over(figure: float, limit: float, unit: str) -> str:
+    """Return by how much a figure is over its limit."""
+    percent = f" ({number((figure / limit - 1) * 100)} %)" if limit > 0 else ""
+    return f"{amount(figure - limit, unit)}{percent} over the limit"
+
+
+def reason(limit: Limit, unit: str) -> str:
+    """Return a limit in words."""
+    if not limit.who:
+        return amount(limit.constant, unit)
+    plus = f" + {amount(limit.constant, unit)}" if limit.constant else ""
+    return f"{limit.times:g} x {limit.other}{plus}"
+
+
+def _cells(row: Row, figures: Measured, columns: Sequence[str]) -> list[str]:
     series = {who: figures.of(row.metric, who) for who in columns}
-    ours = series.get(OURS)
-    ratios = [_ratio(ours, series[who]) for who in columns if who != OURS]
+    ratios = [_ratio(series.get(OURS), series[who]) for who in columns if who != OURS]
     values = [_value(series[who], row.unit) for who in columns]
-    return [row.label, *values, *ratios, _limit(row, figures), MET[row.is_met(figures)]]
+    judged = row.judged(figures)
+    return [row.label, *values, *ratios, _limit(row, figures), MET[None if judged is None else judged.is_met]]
 
 
 def _value(series: Series | None, unit: str) -> str:
@@ -65,30 +101,8 @@ def _ratio(ours: Series | None, other: Series | None) -> str:
     return f"{ours.median / other.median:.2g} x"
 
 
-def _limit(row: Row, figures: Figures) -> str:
+def _limit(row: Row, figures: Measured) -> str:
     limit = None if row.limit is None else row.limit.value(row.metric, figures)
     if row.limit is None or limit is None:
         return ""
-    reason = f" ({row.limit})" if row.limit.who else ""
-    return f"≤ {number(limit)} {row.unit}".rstrip() + reason
-
-
-def _missed_targets(figures: Figures, rows: Sequence[Row]) -> Iterator[str]:
-    for row in rows:
-        ours = figures.of(row.metric, OURS)
-        limit = None if row.limit is None else row.limit.value(row.metric, figures)
-        if row.is_met(figures) is False and ours is not None and limit is not None:
-            over = (
-                f"{number(ours.median)} {row.unit}, {number(ours.median - limit)} {row.unit} over the limit"
-            )
-            yield f"{row.label}: {over}."
-
-
-def number(value: float) -> str:
-    """Format a number with three significant digits."""
-    magnitude = abs(value)
-    return f"{value:.0f}" if magnitude >= 100 else f"{value:.3g}" if magnitude >= 0.001 else "0"
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"≤ {amount(limit, row.unit)}{f' ({reason(row.limit, row.unit)})' if row.limit.who else ''}"

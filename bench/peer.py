@@ -39,14 +39,17 @@ ExecStart={MOUNT}/node_modules/node-linux-{{cpu}}/bin/node {MOUNT}/node_modules/
 SUDOERS: Final = f"homebridge ALL=(root) NOPASSWD: {WRAPPER}\n"
 
 
-def downloaded() -> Path:
-    """Return a folder with the peer's packages, downloaded once as locked by hash, without their scripts."""
-    lock = (HERE / "package-lock.json").read_bytes()
+def downloaded(locked: Path = HERE) -> Path:
+    """Return a folder with the packages that are locked in this one, the peer's unless another is named.
+
+    They are downloaded once, as locked by hash, and without running their scripts.
+    """
+    lock = (locked / "package-lock.json").read_bytes()
     finished = CACHE / "peer" / sha256(lock).hexdigest()[:12]
     if not finished.exists():
         finished.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=finished.parent) as unfinished:
-            shutil.copytree(HERE, unfinished, dirs_exist_ok=True)
+            shutil.copytree(locked, unfinished, dirs_exist_ok=True)
             command = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
             subprocess.run(command, cwd=unfinished, check=True, stdin=subprocess.DEVNULL, capture_output=True)
             Path(unfinished).chmod(0o755)

@@ -19,6 +19,9 @@ ANSWERED_WITHIN_SECONDS: Final = 30
 TRY_AGAIN_SECONDS: Final = 0.002
 LOOK_AGAIN_SECONDS: Final = 0.2
 """Retrying faster would disturb: the peer starts a process for each switch that is read."""
+_SHOWN_CHARACTERS: Final = 2000
+"""Of the journal of a bridge that did not start."""
+
 NOT_YET: Final = (HomeKitException, OSError, TimeoutError, KeyError)
 
 
@@ -40,7 +43,8 @@ class Phone:
     async def serving(self, switches: Sequence[Switch]) -> AsyncIterator[Controller]:
         """Run the bridge with these switches, and connect and subscribe a controller."""
         self.bridge.configure(self.host, switches)
-        self.host.run("systemctl", "start", self.bridge.service)
+        started = self.host.run("systemctl", "start", self.bridge.service, check=False)
+        assert started.returncode == 0, self.host.journal(self.bridge.service)[-_SHOWN_CHARACTERS:]
         try:
             controller = await self._connected(switches)
             await controller.subscribe()

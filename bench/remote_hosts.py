@@ -13,7 +13,6 @@ from typing import ClassVar, Final
 
 import yaml
 
-from bench import environment
 from bench.bridges import Hkswitch
 from bench.figures import OURS
 from bench.progress import Progress
@@ -114,7 +113,7 @@ class HkswitchWithHosts:
 @contextmanager
 def booted_hosts(progress: Progress) -> Iterator[Host]:
     """Boot the host that is measured, and the one that stands for all others; install and prepare both."""
-    release = RELEASES[environment.RELEASE]
+    release = RELEASES["trixie"]
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(release, progress.note)}
     root = root_folder(WITH_SERVICES[release.name], progress.note)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@ from bench.measures import idle, remote
 from bench.phone import Phone
 from bench.progress import Progress
 from bench.remote_hosts import AWAY, HOSTS, HkswitchWithHosts, switches_of
+from bench.scaling import OF_HOSTS
 from bench.switches import ONE
 from bench.targets import Limit, Row
 from tests.host.machine import Host
@@ -18,6 +19,9 @@ TAPS: Final = 15
 IDLE_SECONDS: Final = 60
 CALM_SECONDS: Final = 10
 """After a start, until the processes have their lasting size."""
+
+GROWTH_ROUNDS: Final = 2
+GROWTH_IDLE_SECONDS: Final = 10
 
 ALONE, CONNECTED, ONE_AWAY, ALL_AWAY = "alone", "connected", "one-away", "all-away"
 
@@ -57,6 +61,9 @@ class HostsRun:
         await self._starts(there, 1, ONE_AWAY)
         await self._starts(there, HOSTS, ALL_AWAY)
         await self._connected(here)
+        for axis, counts in OF_HOSTS.axes.items():
+            for count in counts:
+                await self._growth(here, axis, count)
 
     async def _starts(self, phone: Phone, hosts: int, what: str) -> None:
         """Measure starts with hosts that are away, or with none."""
@@ -69,10 +76,10 @@ class HostsRun:
             if what == ONE_AWAY:
                 return
             await asyncio.sleep(CALM_SECONDS)
-            remote.add_memory(phone, self.figures, what)
+            if what == ALONE:
+                self._add_sizes(remote.sizes_mib(phone, 0), what)
             # Not of the processes that are there: each attempt is one that soon ends.
-            service = phone.bridge.service
-            used_seconds = await idle.seconds_a_minute(self.host, service, IDLE_SECONDS, self.progress)
+            used_seconds = await idle.seconds_a_minute(self.host, phone.bridge, IDLE_SECONDS, self.progress)
             self.figures.add(f"idle-{what}", OURS, used_seconds)
 
     async def _connected(self, phone: Phone) -> None:
@@ -85,7 +92,7 @@ class HostsRun:
                 figures.add(f"start-{CONNECTED}", OURS, first_seconds)
                 figures.add(f"all-{CONNECTED}", OURS, all_seconds)
             await asyncio.sleep(CALM_SECONDS)
-            remote.add_memory(phone, figures, CONNECTED)
+            self._add_sizes(remote.sizes_mib(phone, HOSTS), CONNECTED)
             self._add_idle(await remote.idle_seconds(phone, IDLE_SECONDS))
             fresh = controller.again()
             await fresh.connect_once()
@@ -97,6 +104,28 @@ class HostsRun:
                 await remote.taps(phone, fresh, switches[1:], "all", figures)
             await fresh.close()
         self._add_memory()
+
+    async def _growth(self, phone: Phone, axis: str, count: int) -> None:
+        """Measure a point of the charts: this many hosts that are connected."""
+        switches = switches_of(count)
+        self.progress.part(f"{axis}: {count}")
+        async with phone.serving(switches) as controller:
+            for _ in range(GROWTH_ROUNDS):
+                first_seconds, all_seconds = await remote.started(phone, controller, switches)
+                await asyncio.sleep(CALM_SECONDS)
+                used = await remote.idle_seconds(phone, GROWTH_IDLE_SECONDS)
+                values = {
+                    "start": first_seconds,
+                    "all": all_seconds,
+                    "memory": sum(remote.sizes_mib(phone, count).values()),
+                    "idle": sum(used.values()),
+                }
+                for cost, value in values.items():
+                    self.figures.add(OF_HOSTS.metric(cost, axis, count), OURS, value)
+
+    def _add_sizes(self, sizes_mib: dict[bool, float], what: str) -> None:
+        for is_ssh, size_mib in sizes_mib.items():
+            self.figures.add(f"{what}-{'ssh' if is_ssh else 'ours'}", OURS, size_mib)
 
     def _add_memory(self) -> None:
         before, ours, ssh = (

@@ -32,8 +32,10 @@ def started(host: Host, service: str) -> float:
 
 
 def cpu_ms(host: Host, units: Sequence[str]) -> float:
-    """Return the CPU time used so far by all processes of these units; a unit that is not there used none."""
-    return sum(int(used) for used in _shown(host, "CPUUsageNSec", units) if used.isdigit()) / 1e6
+    """Return the CPU time used so far by all processes of these units, which must all be there."""
+    used = _shown(host, "CPUUsageNSec", units)
+    assert all(each.isdigit() for each in used), f"{units} used {used}"
+    return sum(map(int, used)) / 1e6
 
 
 def _shown(host: Host, name: str, units: Sequence[str]) -> list[str]:

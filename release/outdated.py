@@ -23,7 +23,9 @@ LOCKS: Final = (
     *(ROOT / "requirements" / f"{name}.lock" for name in ("runtime", "build", "dev")),
     ROOT / "tests" / "peer" / "homekit.lock",
 )
-NPM_LOCKS: Final = tuple(ROOT / folder / "package-lock.json" for folder in ("tests/peer/npm", "bench/peer"))
+NPM_LOCKS: Final = tuple(
+    ROOT / folder / "package-lock.json" for folder in ("tests/peer/npm", "bench/peer", "bench/homebridge2")
+)
 NPM: Final = "npm:"
 """The prefix of npm packages, whose names may be the same as on PyPI."""
 NPM_COMMAND: Final = ("npm", "outdated", "--json")

@@ -22,28 +22,33 @@ FIRST_PRIORITY: Final = "-19"
 
 def processes(phone: Phone) -> Iterator[tuple[str, str]]:
     """Yield the PIDs of the bridge's processes, and the names of their programs."""
-    for pid in memory.processes_of(phone.host, phone.bridge.service):
-        with suppress(OSError):  # it has ended
-            yield pid, Path("/proc", pid, "comm").read_text().strip()
+    for unit in phone.bridge.cgroups:
+        for pid in memory.processes_of(phone.host, unit):
+            with suppress(OSError):  # it has ended
+                yield pid, Path("/proc", pid, "comm").read_text().strip()
 
 
-def add_memory(phone: Phone, figures: Figures, what: str) -> None:
-    """Record the PSS of ssh and of all others."""
-    sizes_mib = {True: 0.0, False: 0.0}
+def sizes_mib(phone: Phone, hosts: int) -> dict[bool, float]:
+    """Return the PSS of ssh (True), which must have a process for each host, and of all others."""
+    sizes = {True: 0.0, False: 0.0}
+    connections = 0
     for pid, name in processes(phone):
-        sizes_mib[name == SSH] += memory.pss_kib(pid) / 1024
-    for is_ssh, size_mib in sizes_mib.items():
-        figures.add(f"{what}-{'ssh' if is_ssh else 'ours'}", phone.bridge.who, size_mib)
+        sizes[name == SSH] += memory.pss_kib(pid) / 1024
+        connections += name == SSH
+    assert connections == hosts, f"{connections} processes of ssh for {hosts} hosts"
+    return sizes
 
 
 async def idle_seconds(phone: Phone, window_seconds: float) -> dict[bool, float]:
-    """Return the CPU seconds in a minute: of ssh (True), and of all others."""
+    """Return the CPU seconds in a minute: of ssh (True), and of all others. All processes must stay."""
     before, began_seconds = dict(_used_seconds(phone)), time.monotonic()
     await asyncio.sleep(window_seconds)
     minutes = (time.monotonic() - began_seconds) / 60
-    used = {True: 0.0, False: 0.0}
-    for (pid, name), seconds in _used_seconds(phone):
-        used[name == SSH] += (seconds - before.get((pid, name), 0)) / minutes
+    used, after = {True: 0.0, False: 0.0}, dict(_used_seconds(phone))
+    assert before, "the bridge has no process"
+    assert after.keys() == before.keys(), "processes began or ended meanwhile"
+    for (pid, name), seconds in after.items():
+        used[name == SSH] += (seconds - before[pid, name]) / minutes
     return used
 
 
@@ -90,24 +95,31 @@ async def _answered(controller: Controller, switches: Sequence[Switch]) -> None:
 
 async def _prefer(phone: Phone) -> None:
     """Have the bridge's processes precede those of the simulated hosts."""
-    cgroup = Path(f"/proc/{phone.host.leader}/root/sys/fs/cgroup/system.slice", phone.bridge.service)
+    tree = Path(f"/proc/{phone.host.leader}/root/sys/fs/cgroup/system.slice")
     while True:
-        with suppress(OSError):  # it has not started yet, or one has ended
-            _put_first(cgroup)
+        for unit in phone.bridge.cgroups:
+            with suppress(OSError):  # it has not started yet, or one has ended
+                _put_first(tree / unit)
         await asyncio.sleep(LOOK_AGAIN_SECONDS / 10)
 
 
 def _put_first(cgroup: Path) -> None:
-    for pid in (cgroup / "cgroup.procs").read_text().split():
-        Path("/proc", pid, "autogroup").write_text(FIRST_PRIORITY)
+    for processes in cgroup.rglob("cgroup.procs"):
+        for pid in processes.read_text().split():
+            Path("/proc", pid, "autogroup").write_text(FIRST_PRIORITY)
 
 
 async def taps(
     phone: Phone, controller: Controller, switches: Sequence[Switch], what: str, figures: Figures
 ) -> None:
-    """Measure the responses to an On and an Off of these switches in one request, and count failures."""
+    """Measure the responses to an On and an Off of these switches in one request, and count failures.
+
+    A single switch must not fail: the time of its answer would be that of something else.
+    """
     for on in (True, False):
         began_seconds = time.monotonic()
         statuses = await controller.write_all({switch.name: on for switch in switches})
         figures.add(f"{what}-{'on' if on else 'off'}", phone.bridge.who, timestamps.ms_since(began_seconds))
-        figures.add(f"{what}-refused", phone.bridge.who, sum(status != 0 for status in statuses.values()))
+        failed = sum(status != 0 for status in statuses.values())
+        assert not failed or len(switches) > 1, f"refused: {statuses}"
+        figures.add(f"{what}-refused", phone.bridge.who, failed)

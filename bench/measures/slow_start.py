@@ -19,6 +19,8 @@ async def starts(host: Host, bridge: Bridge, controller: Controller, rounds: int
         failed = await writing != 0
         figures.add("slow-answer", bridge.who, time.monotonic() - began_seconds)
         figures.add("slow-failed", bridge.who, failed)
+        states = {host.show(unit, "ActiveState") for unit in SLOW.units}
+        assert states == {"activating"}, f"the slow start is over: {states}"
         await reading
         figures.add("slow-blocked", bridge.who, time.monotonic() - began_seconds)
         host.run("systemctl", "stop", *SLOW.units)

@@ -9,7 +9,8 @@ from bench import timestamps
 from bench.bridges import Bridge
 from bench.bus import Bus
 from bench.figures import FLOOR, Figures
-from bench.switches import ONE, THREE, Switch, units_of
+from bench.phone import Phone
+from bench.switches import TAPPED, Switch, units_of
 from tests.host.machine import Host
 from tests.support.controller import Controller
 
@@ -24,18 +25,23 @@ class Timing:
     """The times of one action."""
 
     action: str
+    units: int
     answer_ms: float
     units_ms: float
 
 
-async def taps(host: Host, bridge: Bridge, controller: Controller, rounds: int, figures: Figures) -> None:
-    """Measure one unit, and a group of three. The first round only warms up the caches."""
+async def taps(phone: Phone, controller: Controller, kind: str, rounds: int, figures: Figures) -> None:
+    """Measure one unit, and a group of three, of one type. The first round only warms up the caches."""
+    (one, three), host, bridge = TAPPED[kind], phone.host, phone.bridge
     for counted in [Figures(), *[figures] * rounds]:
         before_ms = timestamps.cpu_ms(host, bridge.cgroups)
-        _add(counted, bridge.who, 1, await on_and_off(host, (ONE,), write_action(controller, (ONE,))))
-        taken_ms = timestamps.cpu_ms(host, bridge.cgroups) - before_ms
-        counted.add("tap-cpu", bridge.who, taken_ms / len(ACTIONS))
-        _add(counted, bridge.who, 3, await on_and_off(host, (THREE,), write_action(controller, (THREE,))))
+        taken = await on_and_off(host, (one,), write_action(controller, (one,)))
+        used_ms = timestamps.cpu_ms(host, bridge.cgroups) - before_ms
+        assert used_ms > 0, f"{bridge.who} used no CPU for a tap"
+        _add(counted, bridge.who, f"{kind}-", taken)
+        counted.add(f"{kind}-tap-cpu", bridge.who, used_ms / len(ACTIONS))
+        taken = await on_and_off(host, (three,), write_action(controller, (three,)))
+        _add(counted, bridge.who, f"{kind}-", taken)
 
 
 async def at_once(
@@ -43,17 +49,25 @@ async def at_once(
 ) -> None:
     """Measure all switches in one request."""
     taken = await on_and_off(host, switches, write_action(controller, switches))
-    _add(figures, bridge.who, len(switches), taken)
+    _add(figures, bridge.who, "", taken)
 
 
-async def floor(
-    host: Host, bus: Bus, chosen: Sequence[Sequence[Switch]], rounds: int, figures: Figures
-) -> None:
-    """Measure the same jobs on an open bus connection. The first round only warms up the caches."""
+async def floor_of_taps(host: Host, bus: Bus, rounds: int, figures: Figures) -> None:
+    """Measure the jobs of all taps on an open bus connection. The first round only warms up the caches."""
     for counted in [Figures(), *[figures] * rounds]:
-        for switches in chosen:
-            taken = await on_and_off(host, switches, job_action(bus, switches))
-            _add(counted, FLOOR, len(units_of(switches)), taken)
+        for kind, chosen in TAPPED.items():
+            for switch in chosen:
+                taken = await on_and_off(host, (switch,), job_action(bus, (switch,)))
+                _add(counted, FLOOR, f"{kind}-", taken)
+
+
+async def floor_at_once(
+    host: Host, bus: Bus, switches: Sequence[Switch], rounds: int, figures: Figures
+) -> None:
+    """Measure the jobs of all switches at once. The first round only warms up the caches."""
+    for counted in [Figures(), *[figures] * rounds]:
+        taken = await on_and_off(host, switches, job_action(bus, switches))
+        _add(counted, FLOOR, "", taken)
 
 
 def write_action(controller: Controller, switches: Sequence[Switch]) -> Act:
@@ -85,11 +99,12 @@ async def _timed(host: Host, switches: Sequence[Switch], act: Act, *, on: bool) 
     began_seconds = time.monotonic()
     await act(on)
     answered_ms = timestamps.ms_since(began_seconds)
-    entered_seconds = timestamps.state_changed(host, units_of(switches), began_seconds, active=on)
-    return Timing(ACTIONS[on], answered_ms, (entered_seconds - began_seconds) * 1000)
+    units = units_of(switches)
+    entered_seconds = timestamps.state_changed(host, units, began_seconds, active=on)
+    return Timing(ACTIONS[on], len(units), answered_ms, (entered_seconds - began_seconds) * 1000)
 
 
-def _add(figures: Figures, who: str, units: int, taken: Sequence[Timing]) -> None:
+def _add(figures: Figures, who: str, prefix: str, taken: Sequence[Timing]) -> None:
     for one in taken:
-        figures.add(f"{one.action}-{units}-answer", who, one.answer_ms)
-        figures.add(f"{one.action}-{units}-units", who, one.units_ms)
+        figures.add(f"{prefix}{one.action}-{one.units}-answer", who, one.answer_ms)
+        figures.add(f"{prefix}{one.action}-{one.units}-units", who, one.units_ms)
