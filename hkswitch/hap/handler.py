@@ -6,6 +6,7 @@ HAP-python answers some without authentication and logs tracebacks for others.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlparse
@@ -198,7 +199,7 @@ class RequestHandler(PairingRequests):
         response.task = body
 
         def respond(statuses: list[int]) -> None:
-            if not body.cancelled():
+            with suppress(asyncio.InvalidStateError):  # canceled
                 body.set_result(self._written(response, items, statuses))
 
         if self._connection.timed_writes.may_write(request):

@@ -163,7 +163,7 @@ forever(lines(*(states_of([unit(UNITS[0], active)]) for active in ("active", "fa
 """,
     "the longest states": """
 honest_for_now()
-rows = [[f"u{number}", "x" * 200, "y" * 200, "\\u20ac" * 200] for number in range(256)]
+rows = [[f"u{number}", "x" * 200, "y" * 200, "\\u20ac" * 200] for number in range(150)]
 forever(lines(states_of(rows), times=3), blocks=1)
 """,
     "tokens and members flap": """
