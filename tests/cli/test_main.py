@@ -834,7 +834,8 @@ async def test_a_stop_while_it_starts_is_obeyed_at_once(config_file: Path, tmp_p
     async with daemon_with(
         config_file, sudo_in(tmp_path / "sudo", f"touch {began}; exec sleep 60")
     ) as daemon:
-        await eventually(began.exists)  # it waits for the helper now
+        socket = tmp_path / "state" / SOCKET_NAME
+        await eventually(lambda: began.exists() and socket.exists())  # it waits for the helper now
         daemon.process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(daemon.process.wait(), 2.5) == 0
         assert daemon.process.stderr is not None
