@@ -56,6 +56,7 @@ async def seconds_a_minute(host: Host, bridge: Bridge, window_seconds: float, pr
 
 async def beside_changes(host: Host, bridge: Bridge, window_seconds: float, progress: Progress) -> float:
     """Return the CPU seconds while unrelated units start and stop, scaled to a minute."""
+    await asyncio.sleep(ANNOUNCED_SECONDS)
     async with bus.opened(host) as other:
         window, began_seconds = Window.opened(host, bridge), time.monotonic()
         for change in range(round(window_seconds * CHANGES_A_SECOND)):
