@@ -270,7 +270,8 @@ def _stdin_of(process: Popen[str]) -> int:
 
 
 def running(host: Host, name: str) -> set[str]:
-    return set(host.run("pgrep", "--exact", name, check=False).stdout.split())
+    """Return the PIDs of processes with this name, but not of zombies, whose parent is outside the host."""
+    return set(host.run("pgrep", "--runstates=DIRSTt", "--exact", name, check=False).stdout.split())
 
 
 # The environment and the working directory

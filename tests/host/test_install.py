@@ -389,7 +389,8 @@ def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
         helper = ("sudo", "-n", "/usr/local/sbin/serviceswitch", "serve")
         assert spare.run(*helper, user="hkswitch", check=False).stdout.startswith('{"type":"hello"')
         spare.run("systemctl", "start", "hkswitch.service")
-        eventually(lambda: " ".join(helper[2:]) in spare.run("ps", "-e", "-o", "args=").stdout)
+        running = "/usr/local/lib/hkswitch/bin/python3 -I -m hkswitch.serviceswitch serve"
+        eventually(lambda: running in spare.run("ps", "-e", "-o", "args=").stdout)
         spare.run("systemctl", "reload", "hkswitch.service")
         spare.run(*local, "/src/packaging/uninstall", "--purge")
         assert leftovers(spare) == ""
