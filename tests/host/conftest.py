@@ -357,17 +357,26 @@ RULE: Final = "/etc/sudoers.d/hkswitch"
 
 
 @contextmanager
-def only_sudo_rs(host: Host) -> Iterator[None]:
-    """Hide the original sudo from the daemon, so that it uses sudo-rs, and place the rule for that."""
-    drop_in = "/run/systemd/system/hkswitch.service.d/only-sudo-rs.conf"
-    host.write(drop_in, "[Service]\nInaccessiblePaths=-/usr/bin/sudo\n")
-    host.run("systemctl", "daemon-reload")
+def rule_for_sudo_rs(host: Host) -> Iterator[None]:
+    """Remove the settings that sudo-rs does not know, as an installation without the original sudo does."""
     rule = host.read(RULE)
     host.write(RULE, re.sub("^Defaults.*\n", "", rule, flags=re.MULTILINE), 0o440)
     try:
         yield
     finally:
         host.write(RULE, rule, 0o440)
+
+
+@contextmanager
+def only_sudo_rs(host: Host) -> Iterator[None]:
+    """Hide the original sudo from the daemon, so that it uses sudo-rs, and its rule."""
+    drop_in = "/run/systemd/system/hkswitch.service.d/only-sudo-rs.conf"
+    host.write(drop_in, "[Service]\nInaccessiblePaths=-/usr/bin/sudo\n")
+    host.run("systemctl", "daemon-reload")
+    try:
+        with rule_for_sudo_rs(host):
+            yield
+    finally:
         host.run("rm", drop_in)
         host.run("systemctl", "daemon-reload")
 

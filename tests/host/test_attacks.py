@@ -9,7 +9,7 @@ import os
 import select
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from subprocess import CompletedProcess, Popen
 from typing import Any, Final
@@ -20,11 +20,12 @@ from hkswitch.protocol.helper import CONFIG_CHANGED, LONGEST_REQUEST_BYTES
 from hkswitch.serviceswitch.dispatcher import DAEMON_HUNG_UP
 from hkswitch.serviceswitch.policy import CUT_SHORT, NOT_BEGUN
 from hkswitch.serviceswitch.stdio import DAEMON_READS_WITHIN_SECONDS
+from tests.host.conftest import rule_for_sudo_rs
 from tests.host.fake_daemon import CONNECT, fake_daemon
 from tests.host.helper_requests import FILE, request, request_for_config
 from tests.host.installation import is_hello
 from tests.host.machine import SYNC_JOURNAL, Host, eventually
-from tests.host.matrix import ATTACK_TRANSPORTS
+from tests.host.matrix import ATTACK_TRANSPORTS, SUDO_RS
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -99,7 +100,7 @@ OUTSIDE: Final = ("python3", "-c", f"{ALONE}{RELAY}")
 
 
 @pytest.fixture(scope="module")
-def target(host: Host) -> Iterator[Host]:
+def target(host: Host, exhaustive: bool) -> Iterator[Host]:
     """A host with a group that must never start, and a folder of malicious Python modules."""
     before = host.read(FILE)
     host.write(FILE, CONFIG)
@@ -114,7 +115,8 @@ def target(host: Host) -> Iterator[Host]:
         "-ec",
         f"chown -R hkswitch: {EVIL}; systemctl daemon-reload; systemctl start serviceswitch.socket",
     )
-    with fake_daemon(host):
+    has_sudo_rs = exhaustive and SUDO_RS in SUDOS[host.release]
+    with rule_for_sudo_rs(host) if has_sudo_rs else nullcontext(), fake_daemon(host):
         yield host
     host.run("systemctl", "stop", "serviceswitch.socket")
     host.run("systemctl", "stop", *UNITS)
@@ -807,11 +809,9 @@ def test_the_helper_serves_no_other_user_even_if_the_socket_is_open_to_them(targ
 
 @pytest.fixture
 def staying(target: Host) -> Iterator[None]:
-    """Has sudo stay as the parent of the helper, as some settings of administrators do."""
-    path = "/etc/sudoers.d/zz-staying"
-    target.write(path, "Defaults!/usr/sbin/serviceswitch pam_session\n", 0o440)
-    yield
-    target.run("rm", path)
+    """Has sudo stay as the parent of the helper, as with an older version's rule."""
+    with rule_for_sudo_rs(target):
+        yield
 
 
 @pytest.mark.usefixtures("staying")

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.backend.sudo_reasons import SUDOERS_RULE
-from tests.host.conftest import FAILURE, GROUPS
+from tests.host.conftest import FAILURE, GROUPS, rule_for_sudo_rs
 from tests.host.machine import Host, eventually, eventually_async
 from tests.support.controller import Controller
 from tests.support.waiting import PATIENCE_SECONDS
@@ -370,13 +370,19 @@ async def test_writes_work_again_soon_after_each_kill_of_the_helper(
 async def test_writes_go_on_without_sudo_and_the_helper_is_still_replaced(
     daemon: Host, controller: Controller
 ) -> None:
-    helper = the_process(daemon, "serviceswitch")
-    send(daemon, "KILL", the_process(daemon, "sudo"))
+    """sudo stays as the parent of the helper where the settings in our file do not apply."""
+    with rule_for_sudo_rs(daemon):
+        send(daemon, "KILL", the_process(daemon, "serviceswitch"))
+        sudo, helper = the_process(daemon, "sudo"), the_process(daemon, "serviceswitch")
+        send(daemon, "KILL", sudo)
+        await until_written(controller, "Web Server", on=True)
+        assert running(daemon, "serviceswitch") == {helper}
+        send(daemon, "KILL", helper)
+        await until_written(controller, "Web Server", on=False)
+        assert the_process(daemon, "sudo")
+    send(daemon, "KILL", the_process(daemon, "serviceswitch"))
     await until_written(controller, "Web Server", on=True)
-    assert running(daemon, "serviceswitch") == {helper}
-    send(daemon, "KILL", helper)
-    await until_written(controller, "Web Server", on=False)
-    assert the_process(daemon, "sudo")
+    await eventually_async(lambda: not running(daemon, "sudo"))
 
 
 async def test_a_helper_that_hangs_is_replaced_and_does_nothing_more(

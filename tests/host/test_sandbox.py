@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from subprocess import Popen
 from typing import Any, Final
@@ -12,6 +13,7 @@ import pytest
 from hkswitch.protocol.helper import Accepted, Finished, Hello, Reply
 from hkswitch.protocol.helper_replies import parse_reply
 from tests.host import demo_unit
+from tests.host.conftest import rule_for_sudo_rs
 from tests.host.demo_unit import audit, program, reset_lamp
 from tests.host.helper_requests import request
 from tests.host.installation import is_hello
@@ -118,7 +120,10 @@ def test_helper_works_within_all_of_them(daemon: Host, stub_units: tuple[str, ..
     """Test a unit, commands, and the audits of sudo and of the helper, with each implementation of sudo."""
     for sudo in SUDOS[daemon.release]:
         decisions, starts = len(audit(daemon)), starts_by(daemon, sudo)
-        with daemon.popen(*within(*used(daemon)), *helper(sudo)) as process:
+        with (
+            rule_for_sudo_rs(daemon) if sudo == SUDO_RS else nullcontext(),
+            daemon.popen(*within(*used(daemon)), *helper(sudo)) as process,
+        ):
             assert isinstance(answer(process), Hello)
             assert act(daemon, process, "start", "web") == "httpd.service done"
             assert daemon.show("httpd.service", "ActiveState") == "active"
