@@ -1,6 +1,7 @@
 """A phone, which pairs with a bridge once, and reconnects whenever the bridge has started."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -64,6 +65,7 @@ class Phone:
     async def _until_read(self, controller: Controller, name: str) -> float:
         """Wait until a read on a new connection returns a value; return that time."""
         async with asyncio.timeout(ANSWERED_WITHIN_SECONDS):
+            await self._until_listening()
             while True:
                 fresh = controller.again()
                 try:
@@ -75,6 +77,14 @@ class Phone:
                 finally:
                     await fresh.close()
                 await asyncio.sleep(TRY_AGAIN_SECONDS)
+
+    async def _until_listening(self) -> None:
+        """Wait until the port is open: attempts of the controller itself would take a processor meanwhile."""
+        while True:
+            with socket.socket() as attempt:
+                if attempt.connect_ex((self.host.address, self.bridge.port)) == 0:
+                    return
+            await asyncio.sleep(TRY_AGAIN_SECONDS)
 
     async def _connected(self, switches: Sequence[Switch]) -> Controller:
         """Wait for a connection on which all switches are present."""

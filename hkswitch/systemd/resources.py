@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import sdbus
 
@@ -30,27 +30,27 @@ async def measured(connection: BusConnection, running: Mapping[str, str]) -> lis
 
 
 async def _usage(connection: BusConnection, unit: str, path: str) -> Usage | None:
-    async def read(name: str, interface: str = UNIT_INTERFACE) -> Any:  # noqa: ANN401 -- D-Bus has all types
-        return await connection.property(path, interface, name)
-
     kind = f"{SYSTEMD}.{unit.rpartition('.')[2].capitalize()}"  # the interface of a service, a slice, a scope
+    # The counter begins when a unit leaves `inactive`. From systemd 254 on, an automatic restart does so with
+    # the crash, before it waits for RestartSec=.
+    starts = [(UNIT_INTERFACE, "InactiveExitTimestampMonotonic")]
+    if kind == SERVICE_INTERFACE:
+        starts.append((kind, "ExecMainStartTimestampMonotonic"))
+    run = (UNIT_INTERFACE, "InvocationID")
+    wanted = (run, *starts, (kind, "CPUUsageNSec"), (kind, "ControlGroup"), run)
     try:
-        run = await read("InvocationID")
-        # The counter begins when a unit leaves `inactive`. From systemd 254 on, an automatic restart does so
-        # with the crash, before it waits for RestartSec=.
-        since = await read("InactiveExitTimestampMonotonic")
-        if kind == SERVICE_INTERFACE:
-            since = max(since, await read("ExecMainStartTimestampMonotonic", kind))
-        cpu = await read("CPUUsageNSec", kind)
-        cgroup = await read("ControlGroup", kind)
-        if not cgroup or await read("InvocationID") != run:  # a counter of one run, and the start of another
-            return None
+        # Sent together: systemd answers the calls of a connection in their order.
+        before, *since, cpu, cgroup, after = await asyncio.gather(
+            *(connection.property(path, interface, name) for interface, name in wanted)
+        )
     except sdbus.SdBusBaseError:
         return None  # systemd has unloaded it
+    if not cgroup or before != after:  # a counter of one run, and the start of another
+        return None
     cpu_ns = None if cpu == NOT_COUNTED else cpu
     # TRUST: systemd made this path of names of units, and the kernel the files below it.
     memory = memory_bytes(CGROUPS / cgroup.lstrip("/"))
-    return Usage(unit, invocation_of({"InvocationID": run}), since / _MICROSECONDS, cpu_ns, memory)
+    return Usage(unit, invocation_of({"InvocationID": before}), max(since) / _MICROSECONDS, cpu_ns, memory)
 
 
 def memory_bytes(cgroup: Path) -> int | None:
