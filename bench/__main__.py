@@ -177,14 +177,13 @@ def _keep(run: Run, versions: Mapping[str, str], ended: str) -> None:
         series=run.figures.summary(),
         homebridge_2=ended,
     )
-    kept = runs.added(runs.read(FOLDER), now)
-    runs.write(FOLDER, kept)
-    page.replace_measured(PAGE, report.section(kept))
+    runs.write(FOLDER, runs.added(runs.read(FOLDER), now))
+    page.replace_measured(PAGE, report.section(runs.read(FOLDER)))
 
 
 def _draw(growth: Growth, figures: Figures, begin: str) -> None:
     growth.draw(figures, FOLDER)
-    page.replace_measured(PAGE, growth.section(figures, PAGE.stem), begin)
+    page.replace_measured(PAGE, growth.section(growth.stored(FOLDER), PAGE.stem), begin)
 
 
 def _report(figures: Figures, versions: Mapping[str, str], rows: tuple[Row, ...] = ROWS) -> str:

@@ -1,4 +1,4 @@
-"""The part of docs/benchmarks.md that several runs of the same code are shown in. Pure: no I/O."""
+"""The part of docs/benchmarks.md that the last runs are shown in. Pure: no I/O."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -26,7 +26,7 @@ def section(kept: Sequence[KeptRun]) -> str:
     medians = f"Medians of the run of {whole.when}, with 95th percentiles in brackets."
     parts = (
         f"{_introduction(kept)}\n\n{_targets(kept)}\n\n{_missed(kept)}",
-        f"## Speed of the machine\n\n{speeds({run.when: run for run in kept})}",
+        f"## Speed of the machine\n\n{speeds({run.when: run for run in kept}, [run.code for run in kept])}",
         f"## All figures\n\n{page.facts(whole.versions, whole.machine)}\n\n{medians}\n\n{page.table(whole)}",
         f"## Homebridge 2\n\n{_homebridge_2(whole)}",
     )
@@ -38,9 +38,12 @@ def calibration(what: str, moment: str) -> str:
     return f"{what}, {moment}"
 
 
-def speeds(measured: Mapping[str, Measured]) -> str:
-    """Return a table with the speed of the machine at each moment of these runs, by their names."""
-    rows = []
+def speeds(measured: Mapping[str, Measured], codes: Sequence[str] = ()) -> str:
+    """Return a table with the speed of the machine at each moment of these runs, by their names.
+
+    `codes`: what code each measured.
+    """
+    rows = [["code", *codes]] if codes else []
     for what, label in SPEEDS.items():
         for moment in MOMENTS:
             found = (figures.of(calibration(what, moment), MACHINE) for figures in measured.values())
@@ -50,7 +53,7 @@ def speeds(measured: Mapping[str, Measured]) -> str:
 
 
 def _introduction(kept: Sequence[KeptRun]) -> str:
-    runs = "One run" if len(kept) == 1 else f"The last {len(kept)} runs of the same code"
+    runs = "One run" if len(kept) == 1 else f"The last {len(kept)} runs"
     return (
         f"{runs}; times are UTC. A figure within 10 % of its limit is marked as {NEAR}, and one over it "
         f"as **{MISSED}**."

@@ -1,7 +1,7 @@
-"""The last runs of the same code, which are kept in a file beside the charts: medians and spread.
+"""The last runs, which are kept in a file beside the charts: medians and spread, and what code each measured.
 
 Code is the same if the modules of hkswitch have the same statements (comments do not matter), and the locked
-packages are the same. A run of other code removes all runs before it.
+packages are the same.
 """
 
 import ast
@@ -87,7 +87,7 @@ def read(folder: Path) -> tuple[KeptRun, ...]:
 
 def added(before: Sequence[KeptRun], run: KeptRun) -> tuple[KeptRun, ...]:
     """Return the runs to keep. The newest full run always stays, as only a full one has all figures."""
-    kept = [*(each for each in before if each.code == run.code), run]
+    kept = [*before, run]
     full = newest_full(kept)
     while len(kept) > KEPT:
         kept.remove(next(each for each in kept if each is not full))

@@ -209,14 +209,10 @@ def test_a_file_that_has_no_runs_is_an_error(tmp_path: Path, text: str) -> None:
         ("1F 2F 3F", "2F 3F n"),
         ("1F 2 3", "1F 3 n"),
         ("1 2F 3", "2F 3 n"),
-        ("1F* 2F", "2F n"),
-        ("1F* 2*", "n"),
     ],
 )
-def test_three_runs_of_the_same_code_are_kept_and_the_newest_full_one(before: str, kept: str) -> None:
-    old = [
-        kept_run(name, {}, code="b" if "*" in name else "a", is_full="F" in name) for name in before.split()
-    ]
+def test_three_runs_are_kept_and_the_newest_full_one(before: str, kept: str) -> None:
+    old = [kept_run(name, {}, is_full="F" in name) for name in before.split()]
     after = runs.added(old, kept_run("n", {}, is_full=False))
     assert " ".join(run.when for run in after) == kept
 
