@@ -401,14 +401,14 @@ def test_what_runs_as_root_is_small_and_gets_no_larger() -> None:
     # 80 lines of it are for commands as another user, detached ones, and those without a status.
     # 160 lines are for the resources of groups, the alert command and the order of failures and states.
     # 26 lines are for the bridges of other hosts.
-    # 38 lines are for speed: one read, question and write for many requests, and news of journald's reads.
-    assert sum(map(lines_of_code, room)) <= 1997
+    # 39 lines are for speed: one read, question and write for many requests, and news of journald's reads.
+    assert sum(map(lines_of_code, room)) <= 1998
     # A third of the parser is the table of config keys: data, from which the documents are made too.
     # 590 lines of it are for containers: a client for two engines, and what the config says of them.
     # 820 lines are for alerts and rules: who ended what, resources, and the keys and messages of both.
     # 130 lines are for groups of other hosts in the config, and for what a helper tells of its own to them.
     # 60 lines are for speed: besides those above, starts read only what they need of a unit.
-    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 5846
+    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 5847
 
 
 def test_nothing_that_starts_programs_runs_in_a_thread() -> None:

@@ -58,6 +58,8 @@ class DaemonRun:
             return
         if self._question is None:
             self._question = asyncio.ensure_future(self._ask(main_process))
+            # Those who asked may all have been canceled.
+            self._question.add_done_callback(lambda done: done.cancelled() or done.exception())
         pid = await asyncio.shield(self._question)
         if not pid:
             raise Refusal(NOT_RUNNING)

@@ -1,6 +1,7 @@
 """A helper acts for the run of hkswitch.service that it was started in, and for no other."""
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -24,6 +25,7 @@ from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.helper import HelperProgram
+from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "journal", "systemd_on_bus"]
 
@@ -110,6 +112,27 @@ async def test_of_other_users_nothing_is_required() -> None:
     await run.begin(systemd.main_process)
     await run.require(systemd.main_process)
     assert systemd.asked == []
+
+
+async def test_an_answer_that_nobody_waits_for_any_longer_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """asyncio would log the exception of the question, on the standard error that the daemon reads."""
+    lost = asyncio.Event()
+
+    async def main_process(_: str) -> int:
+        await lost.wait()
+        raise BusUnavailable("the connection was lost")
+
+    run = DaemonRun(77, is_required=True, is_in_session=lambda: False)
+    asking = asyncio.ensure_future(run.require(main_process))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    lost.set()
+    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+    gc.collect()
+    assert caplog.messages == []
 
 
 async def test_requests_that_arrive_together_share_a_question_and_a_later_one_has_its_own() -> None:
