@@ -130,7 +130,7 @@ bench-targets: .venv/.dev ## as root: measure what has a target again, and show 
 	$(BIN)/python -m bench --targets
 
 .PHONY: bench-quick
-bench-quick: .venv/.dev ## as root: compare with systemd alone, and print the results in under a minute
+bench-quick: .venv/.dev ## as root: compare with systemd alone, and print the results in about a minute
 	$(BIN)/python -m bench --quick
 
 .PHONY: bench-hosts

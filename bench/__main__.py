@@ -34,7 +34,7 @@ BEGINNING, MIDDLE, END = report.MOMENTS
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--quick", action="store_true", help="print only, without the peer, in under a minute")
+    only.add_argument("--quick", action="store_true", help="print only, without the peer, in about a minute")
     only.add_argument("--targets", action="store_true", help="only measure what has a target; add the run")
     only.add_argument("--hosts", action="store_true", help="only measure many other hosts")
     only.add_argument("--redraw", action="store_true", help="write charts and page again, without measuring")

@@ -42,7 +42,7 @@ def with_group(data: bytes, file: str, group: Group, instead_of: Sequence[str] =
         left = tuple(each for each in old.groups if each.id not in instead_of)
         old = replace(old, groups=left)
     if old is not None and old.group(group.id):
-        why = "there is one with this id; choose another id with `--id`"
+        why = "there is one with this id; change it with `sudo hkswitch edit`, or choose another with `--id`"
         raise Failure(f"cannot add group {group.id!r}: {why}", Exit.USAGE)
     wanted = _plain_with(before, group)
     for text in additions(before, group_entry(group)):

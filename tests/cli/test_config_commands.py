@@ -92,7 +92,7 @@ def test_a_group_is_written_and_shown(file: Path, words: list[str], lines: str) 
     ("words", "code", "reason"),
     [
         (["a", "b"], 64, 'cannot name a group of several units; use `--name "A Name"`'),
-        (["nginx", "--id", "web"], 64, "there is one with this id; choose another id with `--id`"),
+        (["nginx", "--id", "web"], 64, "there is one with this id; change it with `sudo hkswitch edit`, or"),
         (["x", "--id", "x", "--name", "FILES"], 78, "'FILES' is taken by the group on line 5"),
         (["x", "--name", "A/B"], 64, "is not a name, because of '/'"),
         (["x", "--id", "A B"], 64, "is not a group id"),

@@ -305,7 +305,7 @@ WEB: Final = b"groups:\n  web: {units: [nginx], name: Web}\n"
         (
             WEB,
             Group("web", "Other", ("a.service",)),
-            "there is one with this id; choose another id with `--id`",
+            "there is one with this id; change it with `sudo hkswitch edit`, or choose another with `--id`",
         ),
         (WEB, Group("other", "web", ("a.service",)), "'web' is taken by the group on line 2"),
         (WEB, Group("w", "Restart Web", ("a.service",)), None),
