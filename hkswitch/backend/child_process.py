@@ -25,6 +25,7 @@ async def adopt(child: Child, protocol: asyncio.SubprocessProtocol) -> None:
     try:
         await transport.connect()
     except BaseException:
+        transport.protocol = asyncio.SubprocessProtocol()  # ignores the end of what it was never connected to
         with suppress(PermissionError):  # it ends with its pipes
             transport.close()
         raise
@@ -37,7 +38,7 @@ class ChildTransport(asyncio.SubprocessTransport):
         """Does nothing yet: `connect` does."""
         super().__init__()
         self._child = child
-        self._protocol = protocol
+        self.protocol = protocol
         self._input: asyncio.WriteTransport | None = None
         self._outputs: dict[int, asyncio.ReadTransport] = {}
 
@@ -47,8 +48,8 @@ class ChildTransport(asyncio.SubprocessTransport):
         self._watch_exit(os.pidfd_open(child.pid))
         self._input, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, child.stdin)
         for fd, pipe in ((1, child.stdout), (2, child.stderr)):
-            self._outputs[fd], _ = await loop.connect_read_pipe(partial(_Output, self._protocol, fd), pipe)
-        self._protocol.connection_made(self)
+            self._outputs[fd], _ = await loop.connect_read_pipe(partial(_Output, self, fd), pipe)
+        self.protocol.connection_made(self)
         for output in self._outputs.values():
             output.resume_reading()
 
@@ -60,7 +61,7 @@ class ChildTransport(asyncio.SubprocessTransport):
             loop.remove_reader(descriptor)
             os.close(descriptor)
             self._child.poll()
-            self._protocol.process_exited()
+            self.protocol.process_exited()
 
         loop.add_reader(descriptor, exited)
 
@@ -87,8 +88,8 @@ class ChildTransport(asyncio.SubprocessTransport):
 class _Output(asyncio.Protocol):
     """One of the two outputs of a process; reads nothing before all pipes are connected."""
 
-    def __init__(self, protocol: asyncio.SubprocessProtocol, fd: int) -> None:
-        self._protocol = protocol
+    def __init__(self, child: ChildTransport, fd: int) -> None:
+        self._child = child
         self._fd = fd
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -96,7 +97,7 @@ class _Output(asyncio.Protocol):
         transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
-        self._protocol.pipe_data_received(self._fd, data)
+        self._child.protocol.pipe_data_received(self._fd, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._protocol.pipe_connection_lost(self._fd, exc)
+        self._child.protocol.pipe_connection_lost(self._fd, exc)

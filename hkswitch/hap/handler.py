@@ -202,10 +202,15 @@ class RequestHandler(PairingRequests):
             with suppress(asyncio.InvalidStateError):  # canceled
                 body.set_result(self._written(response, items, statuses))
 
-        if self._connection.timed_writes.may_write(request):
-            write_all(items, self.client_address, self.accessory_handler, events, respond)
-        else:
+        if not self._connection.timed_writes.may_write(request):
             respond([int(STATUS.INVALID_VALUE_IN_REQUEST)] * len(items))
+            return
+        try:
+            write_all(items, self.client_address, self.accessory_handler, events, respond)
+        except Exception as error:  # a defect of ours, which `dispatch` would take for the controller's
+            if body.done():
+                raise
+            body.set_exception(error)
 
     def _written(self, response: HAPResponse, items: tuple[Item, ...], statuses: list[int]) -> bytes:
         """Complete the response to a write, and return its body."""

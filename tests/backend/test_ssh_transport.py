@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from hkswitch.backend import child_process, host_log, paced_input, ssh_command, ssh_transport
+from hkswitch.backend import child_pipes, child_process, host_log, paced_input, ssh_command, ssh_transport
 from hkswitch.backend.attempts import APART_SECONDS, AT_ONCE, PER_SECOND, Attempts
 from hkswitch.backend.child_pipes import ChildPipes, start
 from hkswitch.backend.helper_session import HelperGone, HelperSession
@@ -33,6 +33,7 @@ from hkswitch.model.elsewhere import RemoteHost
 from hkswitch.model.unit_state import ProbeResult
 from hkswitch.protocol.helper import ProbeUpdate
 from hkswitch.protocol.helper_dialect import SPOKEN
+from tests.conftest import child_processes
 from tests.support.host_with_helper import scripted
 from tests.support.waiting import eventually
 from tests.world import loop as virtual_time
@@ -316,13 +317,24 @@ async def test_ssh_that_cannot_be_started_is_a_reason_and_no_crash(
         await started("")
 
 
-async def test_a_connection_that_is_closed_while_it_begins_leaves_no_process() -> None:
-    """The rule that nothing stays behind is in tests/conftest.py."""
+@pytest.mark.parametrize("turns", range(1, 7))
+async def test_a_connection_that_is_closed_while_it_begins_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """The rule that no process stays behind is in tests/conftest.py."""
+    broken: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
+    monkeypatch.setattr(child_pipes, "END_WITHIN_SECONDS", 0)
+    children = child_processes()
     opening = asyncio.create_task(started("sys.stdin.read()"))
-    await asyncio.sleep(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
     assert opening.cancelled()
+    await eventually(lambda: not child_processes() - children)
+    await asyncio.sleep(0)  # a timer without delay
+    assert not broken
 
 
 JUMPING: Final = """

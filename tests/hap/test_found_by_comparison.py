@@ -56,6 +56,16 @@ def statuses(heard: Heard) -> list[int]:
 # Requests
 
 
+async def test_a_defect_of_ours_is_not_taken_for_the_controllers(
+    known: Served, raw: RawSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(known.switchboard, "write", None)
+        heard = await raw.ask(put(on(known, "web", value=True)))
+    assert (heard.status, heard.body) == (500, {"status": -70402})
+    assert (await raw.ask(put(on(known, "web", value=False)))).status == 204
+
+
 async def test_who_asks_before_it_sends_a_body_is_told_to_go_on(known: Served, raw: RawSession) -> None:
     head, _, body = put(on(known, "web", ev=True)).partition(b"\r\n\r\n")
     assert (await raw.ask(head + b"\r\nExpect: 100-continue\r\n\r\n")).status == 100

@@ -330,6 +330,21 @@ def test_a_full_disk_keeps_the_previous_version(running: Host, newer: str) -> No
 
 
 @pytest.mark.any_release
+def test_a_rule_is_never_where_a_user_can_swap_it(installed: Host) -> None:
+    place = ("env", "TMPDIR=/nonexistent", "/usr/share/hkswitch/place-rule")  # that of a user, after `su`
+    installed.run(*place)
+    assert installed.run("ls", "-A", "/var/lib/serviceswitch").stdout == "sudoers\n"
+    with full_disk(installed, "/var/lib/serviceswitch"):
+        refused = installed.run(*place, check=False)
+        left = installed.run("ls", "/var/lib/serviceswitch").stdout
+    assert refused.returncode == 1
+    assert refused.stderr.endswith(
+        "cannot write the sudo rule (see above); /etc/sudoers.d/hkswitch is unchanged\n"
+    )
+    assert left == "filling\n"
+
+
+@pytest.mark.any_release
 def test_a_rule_that_cannot_be_written_keeps_the_previous_one(installed: Host) -> None:
     installed.run("rm", "-r", "/var/lib/serviceswitch")  # or a missing rule counts as removed
     with full_disk(installed, "/etc/sudoers.d"):
