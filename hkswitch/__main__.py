@@ -7,8 +7,8 @@ _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until all imports are done
 import sys  # noqa: E402 -- built in, too
 
 if sys.argv[1:2] == ["run"]:  # until the daemon handles these, they must not end it
-    for ignored in (_signal.SIGHUP, _signal.SIGUSR1):
-        _signal.signal(ignored, _signal.SIG_IGN)
+    for dropped in (_signal.SIGHUP, _signal.SIGUSR1):
+        _signal.signal(dropped, lambda *_: None)  # not SIG_IGN, which the helper would inherit
 
 import gc  # noqa: E402
 import os  # noqa: E402

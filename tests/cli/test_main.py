@@ -829,6 +829,18 @@ async def test_without_a_helper_the_daemon_serves_and_says_what_is_missing(
         assert (code, "Traceback" in lines) == (0, False)
 
 
+async def test_the_helper_inherits_no_ignored_signal(config_file: Path, tmp_path: Path) -> None:
+    """The daemon drops some until it can handle them, and starts the helper before that."""
+    ignored = tmp_path / "ignored"
+    script = (
+        f"sed -n s/^SigIgn:.//p /proc/self/status >{ignored}.new; mv {ignored}.new {ignored}; exec sleep 60"
+    )
+    async with daemon_with(config_file, sudo_in(tmp_path / "sudo", script)):
+        await eventually(ignored.exists)
+    bits = int(ignored.read_text(), 16)
+    assert not [each for each in (signal.SIGHUP, signal.SIGUSR1) if bits >> (each - 1) & 1]
+
+
 async def test_a_stop_while_it_starts_is_obeyed_at_once(config_file: Path, tmp_path: Path) -> None:
     began = tmp_path / "began"
     async with daemon_with(
