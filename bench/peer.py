@@ -28,6 +28,9 @@ TIMEOUT_SECONDS: Final = 20
 INTERVAL_SECONDS: Final = 5
 
 SERVICE: Final = f"""\
+[Unit]
+# It is started many times in a row.
+StartLimitIntervalSec=0
 [Service]
 User=homebridge
 # Homebridge waits five seconds before it exits.
