@@ -125,6 +125,12 @@ REASONS: Final = (
         _for_the_helper("noexec", "intercept", in_the_rule="NOEXEC: or INTERCEPT:"),
     ),
     Reason(
+        "enable_intercept: no intercept fd",
+        SUDO,
+        "sudo cannot use `intercept` for a program that it executes itself, like the helper",
+        _for_the_helper("intercept", in_the_rule="INTERCEPT:"),
+    ),
+    Reason(
         "serviceswitch: permission denied: only root may do this",
         SUDO,
         "`stay_setuid` keeps the helper from becoming root",

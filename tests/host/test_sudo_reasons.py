@@ -173,7 +173,7 @@ CASES: Final[Mapping[str, Case]] = {
         rules(SET, "Defaults noexec"), {"sudo": "exec: /usr/bin/setpriv: Permission denied"}, SETTING
     ),
     "intercept": Case(
-        rules(SET, "Defaults intercept"), {"sudo": "exec: /usr/bin/setpriv: Permission denied"}, SETTING
+        rules(SET, "Defaults intercept"), {"sudo": "enable_intercept: no intercept fd"}, SETTING
     ),
     "NOEXEC:": Case(a_rule("NOEXEC:"), {"sudo": "exec: /usr/bin/setpriv: Permission denied"}, AS_IT_WAS),
     "INTERCEPT:": Case(
