@@ -208,9 +208,10 @@ class RequestHandler(PairingRequests):
         try:
             write_all(items, self.client_address, self.accessory_handler, events, respond)
         except Exception as error:  # a defect of ours, which `dispatch` would take for the controller's
-            if body.done():
-                raise
-            body.set_exception(error)
+            with suppress(asyncio.InvalidStateError):  # it was answered before, or is canceled
+                body.set_exception(error)
+                return
+            raise
 
     def _written(self, response: HAPResponse, items: tuple[Item, ...], statuses: list[int]) -> bytes:
         """Complete the response to a write, and return its body."""

@@ -258,9 +258,9 @@ systemctl stop hkswitch.service
 systemctl start --no-block hkswitch.service
 process=0
 while [ $process = 0 ]; do process=$(systemctl show --property=MainPID --value hkswitch.service); done
-ignored=0
-while [ $((0x$ignored & 0x201)) != 513 ]; do
-    while read -r name value; do [ $name != SigIgn: ] || ignored=$value; done </proc/$process/status
+caught=0
+while [ $((0x$caught & 0x201)) != 513 ]; do
+    while read -r name value; do [ $name != SigCgt: ] || caught=$value; done </proc/$process/status
 done
 kill -HUP $process
 kill -USR1 $process
