@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import yaml
 
@@ -48,9 +48,12 @@ class Hkswitch:
 
     def configure(self, host: Host, switches: Sequence[Switch]) -> None:
         """Write the configuration."""
+        host.write("/etc/hkswitch/config.yaml", yaml.safe_dump(self.config(switches)))
+
+    def config(self, switches: Sequence[Switch]) -> dict[str, Any]:
+        """Return the configuration."""
         groups = {switch.id: {"name": switch.name, "units": list(switch.units)} for switch in switches}
-        config = {"bridge": {"address": ADDRESS, "port": self.port}, "groups": groups}
-        host.write("/etc/hkswitch/config.yaml", yaml.safe_dump(config))
+        return {"bridge": {"address": ADDRESS, "port": self.port}, "groups": groups}
 
     def setup_code(self, host: Host) -> str:
         """Wait for the random setup code, which `hkswitch pair` shows to root."""

@@ -9,12 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
-
-import yaml
+from typing import Any, Final
 
 from bench.bridges import Hkswitch
-from bench.figures import OURS
 from bench.progress import Progress
 from bench.switches import LOADED_TARGET, ONE, UNITS, Switch, loaded_target
 from hkswitch.remote import limits
@@ -87,27 +84,22 @@ def switches_of(count: int) -> tuple[Switch, ...]:
 
 
 @dataclass(frozen=True)
-class HkswitchWithHosts:
+class HkswitchWithHosts(Hkswitch):
     """This project, with a local switch, and one on each of many hosts."""
 
     first_address: str = FIRST
     """Of the other hosts, which have consecutive addresses."""
-    who: ClassVar[str] = OURS
-    service: ClassVar[str] = Hkswitch.service
-    cgroups: ClassVar[tuple[str, ...]] = Hkswitch.cgroups
-    port: ClassVar[int] = Hkswitch.port
-    setup_code = Hkswitch.setup_code
 
-    def configure(self, host: Host, switches: Sequence[Switch]) -> None:
-        """Write the configuration: the first switch is local."""
-        groups = {switch.id: {"name": switch.name, "units": list(switch.units)} for switch in switches[:1]}
+    def config(self, switches: Sequence[Switch]) -> dict[str, Any]:
+        """Return the configuration: the first switch is local."""
+        config = super().config(switches[:1])
+        groups = config["groups"]
         first, last = self.first_address.rsplit(".", 1)
         hosts = {}
         for number, switch in enumerate(switches[1:], 1):
             hosts[f"h{number}"] = {"ssh": f"{first}.{int(last) + number - 1}"}
             groups[switch.id] = {"name": switch.name, "host": f"h{number}", "group": _GROUP}
-        config = {"bridge": {"address": ADDRESS, "port": self.port}, "groups": groups}
-        host.write("/etc/hkswitch/config.yaml", yaml.safe_dump(config | ({"hosts": hosts} if hosts else {})))
+        return config | ({"hosts": hosts} if hosts else {})
 
 
 @contextmanager

@@ -3,15 +3,12 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Final
-
-import yaml
+from typing import Any, Final
 
 from bench.bridges import Hkswitch
-from bench.figures import OURS
 from bench.switches import Switch, many
 from tests.host import engines
-from tests.host.machine import ADDRESS, Host, eventually
+from tests.host.machine import Host, eventually
 
 CONTAINERS: Final = tuple(f"c{number}" for number in range(1, 11))
 _UNITS: Final = many(90)
@@ -26,22 +23,12 @@ RULE: Final = {"cpu_percent": 50}
 ENGINE: Final = "docker"
 
 
-class WholeInstallation:
+class WholeInstallation(Hkswitch):
     """This project, with switches of units and of containers, and with rules."""
 
-    who: ClassVar[str] = OURS
-    service: ClassVar[str] = Hkswitch.service
-    cgroups: ClassVar[tuple[str, ...]] = Hkswitch.cgroups
-    port: ClassVar[int] = Hkswitch.port
-    setup_code = Hkswitch.setup_code
-
-    def configure(self, host: Host, switches: Sequence[Switch]) -> None:
-        """Write the configuration."""
-        config = {
-            "bridge": {"address": ADDRESS, "port": self.port},
-            "groups": {switch.id: _group(switch) for switch in switches},
-        }
-        host.write("/etc/hkswitch/config.yaml", yaml.safe_dump(config))
+    def config(self, switches: Sequence[Switch]) -> dict[str, Any]:
+        """Return the configuration."""
+        return super().config(()) | {"groups": {switch.id: _group(switch) for switch in switches}}
 
 
 @contextmanager
